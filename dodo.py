@@ -1,0 +1,29 @@
+"""Build every model described in recipes/.  Try `doit list`, `doit plan` or plain `doit`."""
+
+from collections.abc import Iterator
+
+from tasks import ON_REQUEST, STAGES
+from tasks.core import console, memory, pipeline, recipe, settings, toolchain
+from tasks.core.stage import TaskDict
+
+DOIT_CONFIG = {
+    "default_tasks": [settings.current().default],
+    "check_file_uptodate": memory.Checker,
+    "reporter": console.Reporter,
+}
+RECIPES = recipe.load(reserved=pipeline.reserved(STAGES))
+
+
+def task_pipeline() -> Iterator[TaskDict]:
+    """One task for each stage and model, in the order of the stages."""
+    yield from pipeline.tasks(STAGES, RECIPES)
+
+
+def task_models() -> Iterator[TaskDict]:
+    """One task for each model: all of its local stages."""
+    yield from pipeline.models(STAGES, ON_REQUEST, RECIPES)
+
+
+def task_toolchain() -> Iterator[TaskDict]:
+    """The environments that foreign tools run in."""
+    yield from toolchain.tasks()

@@ -1,0 +1,92 @@
+"""Render the xtuner config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .core import manifest, paths, render
+from .core.errors import UserError
+from .core.recipe import Recipe
+from .core.sections import Train
+from .core.stage import Facts, TaskDict
+
+VERSION = 1
+TEMPLATE = "xtuner_config.py.j2"
+
+
+def wanted(recipe: Recipe) -> bool:
+    """Return whether the recipe trains."""
+    return recipe.train is not None
+
+
+def task(recipe: Recipe) -> TaskDict:
+    return {
+        "doc": f"{template(recipe)} -> config.py",
+        "file_dep": [template(recipe)],
+        "targets": ["config.py"],
+    }
+
+
+def key(recipe: Recipe) -> dict[str, Any]:
+    """Return the values that are rendered."""
+    return recipe.slice("train", "base.trust_remote_code")
+
+
+def template(recipe: Recipe) -> Path:
+    """Return the template: the recipe's own, or ours."""
+    own = _train(recipe).template
+    return recipe.beside(own) if own else paths.TEMPLATES / TEMPLATE
+
+
+def variables(recipe: Recipe) -> dict[str, Any]:
+    """Return what the template is filled with."""
+    train = _train(recipe)
+    return {
+        "source": f"{recipe.file.parent.name}/{recipe.file.name}",
+        "train": train,
+        "trust_remote_code": recipe.base.trust_remote_code,
+        # xtuner is started in build/<model>, so that no config depends on where that is.
+        "base_path": "./base",
+        "data_path": "./convert",
+        "warmup_iters": warmup(train),
+    }
+
+
+def warmup(train: Train) -> int | None:
+    """Return the iterations of warm-up: two at least, or mmengine never leaves the first value."""
+    return max(2, round(train.warmup_ratio * train.max_iters)) if train.max_iters else None
+
+
+def meaning(recipe: Recipe) -> dict[str, Any]:
+    """Return the variables with all that cannot change the weights at rest.
+
+    Two configs that differ only in what is silent here train the same model.
+    """
+    defaults = {name: Train.model_fields[name].default for name in Train.silent}
+    quiet = _train(recipe).model_copy(update=defaults)
+    return {**variables(recipe), "train": quiet, "source": ""}
+
+
+def run(recipe: Recipe, folder: Path) -> Facts:
+    """Render the config; its content, for the stages after, is what it means."""
+    text = _rendered(recipe, variables(recipe))
+    (folder / "config.py").write_text(text, encoding="utf-8")
+    return {"content": manifest.digest_of(_rendered(recipe, meaning(recipe)))}
+
+
+def _rendered(recipe: Recipe, values: dict[str, Any]) -> str:
+    own = _train(recipe).template
+    text = render.own_text(recipe.beside(own), **values) if own else render.text(TEMPLATE, **values)
+    try:
+        compile(text, "config.py", "exec")
+    except SyntaxError as error:
+        raise UserError(
+            f"{template(recipe)}: renders no Python: line {error.lineno} of the result: {error.msg}"
+        ) from None
+    return text
+
+
+def _train(recipe: Recipe) -> Train:
+    assert recipe.train is not None
+    return recipe.train

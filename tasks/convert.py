@@ -1,0 +1,60 @@
+"""Convert the dataset into the form that xtuner trains on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .core import paths, xtuner
+from .core.errors import CommandFailed, UserError
+from .core.recipe import Recipe
+from .core.sections import Data
+from .core.stage import Facts, TaskDict
+from .core.xtuner import DATA_FAULT
+
+VERSION = 1
+
+
+def wanted(recipe: Recipe) -> bool:
+    """Return whether the recipe has a dataset."""
+    return recipe.data is not None
+
+
+def task(recipe: Recipe) -> TaskDict:
+    return {
+        "doc": f"{_data(recipe).format} -> datasets.load_from_disk",
+        "file_dep": [paths.manifest(recipe.name, "data")],
+        "task_dep": ["toolchain:xtuner"],
+        "targets": ["dataset_info.json", "state.json"],
+    }
+
+
+def key(recipe: Recipe) -> dict[str, Any]:
+    """Return how the rows are read."""
+    return recipe.slice("data.format", "data.folder")
+
+
+def command(recipe: Recipe, folder: Path) -> list[str]:
+    """Return the command that converts the dataset into a folder."""
+    origin = paths.output(recipe.name, "data") / _data(recipe).folder
+    return xtuner.program("convert.py", origin, folder)
+
+
+def run(recipe: Recipe, folder: Path) -> Facts:
+    """Convert; faults of the data are shown as they are, with file and line."""
+    output: list[str] = []
+    try:
+        log = paths.log(recipe.name, "convert")
+        xtuner.run(command(recipe, folder), recipe, log, output.append)
+    except CommandFailed as error:
+        if error.status == DATA_FAULT:
+            raise UserError("\n".join(output)) from None
+        raise
+    counts: Facts = json.loads(output[-1])
+    return counts
+
+
+def _data(recipe: Recipe) -> Data:
+    assert recipe.data is not None
+    return recipe.data

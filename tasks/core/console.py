@@ -1,0 +1,101 @@
+"""What a build prints: doit's own marks, a line on each result, failures without noise."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from doit.reporter import ConsoleReporter
+
+from .manifest import Manifest
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+def status(text: str) -> None:
+    """Show progress: in place on a terminal, where it will be overwritten; else not at all."""
+    if sys.stdout.isatty():
+        print(f"\r\033[K   {text}", end="", flush=True)
+
+
+def clear() -> None:
+    """Take the progress line away."""
+    if sys.stdout.isatty():
+        print("\r\033[K", end="", flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people read it: 0.4 s, 12.3 s, 2:05, 1:02:05."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes as people read it: 512 B, 2.4 MB, 16.1 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def summary(receipt: Manifest) -> str:
+    """Return one line on a result: the facts that are single values, then files and bytes."""
+    facts = [
+        f"{name} {_short(value)}"
+        for name, value in receipt.facts.items()
+        if name != "content" and _is_single(value)
+    ]
+    count = len(receipt.files)
+    files = f"{count} file{'s' if count != 1 else ''}, {size(receipt.size)}"
+    return ", ".join([*facts, files])
+
+
+def _is_single(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def _short(value: Any) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text[:19] if text.startswith("sha256:") else text
+
+
+class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit is untyped
+    """doit's console reporter; a failure is said once, and the end says how long it took."""
+
+    desc = "what ran, what it made, what failed"
+
+    def __init__(self, outstream: Any, options: Any) -> None:
+        super().__init__(outstream, options)
+        self.started = time.monotonic()
+        self.ran = 0
+
+    def execute_task(self, task: Any) -> None:
+        """Note a task that starts."""
+        super().execute_task(task)
+        self.ran += bool(task.actions)
+
+    def _write_failure(self, result: Any, write_exception: bool = True) -> None:
+        fail = result["exception"]
+        if fail.get_name() == "UnmetDependency":
+            return
+        clear()
+        self.outstream.flush()
+        sys.stderr.write(f"ERROR: {result['task'].name}: {fail.get_msg().strip()}\n")
+
+    def complete_run(self) -> None:
+        """Say what the run came to."""
+        for message in self.runtime_errors:
+            sys.stderr.write(f"ERROR: {message}\n")
+        if self.ran:
+            plural = "s" if self.ran != 1 else ""
+            took = duration(time.monotonic() - self.started)
+            outcome = f", {len(self.failures)} failed" if self.failures else ""
+            self.write(f"{self.ran} task{plural} ran in {took}{outcome}\n")

@@ -1,0 +1,124 @@
+"""sha256 of files, computed at most once for each state that a file is in.
+
+A file's state is (device, inode, size, mtime_ns, ctime_ns).  Digests by state live in a small
+SQLite database in the build folder; losing it costs one more reading of the files, nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from . import paths
+from .errors import UserError
+
+State = tuple[int, int, int, int, int]
+BLOCK = 1 << 20
+# Two writes within one tick of the kernel's clock leave the same times; a digest is only kept for a
+# file whose last change is older than a tick (250 Hz).
+TICK_NS = 4_000_000
+
+_open: dict[Path, sqlite3.Connection] = {}
+
+
+def of_bytes(content: bytes) -> str:
+    """Return the digest of some bytes."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def of_file(path: Path) -> str:
+    """Return the digest of a file, from the cache if the file is as it was.
+
+    Raises:
+        UserError: the file changed while it was read.
+    """
+    state = state_of(path)
+    known = _ask(state)
+    if known:
+        return known
+    digest = _hash(path)
+    if state_of(path) != state:
+        raise UserError(f"{path}: changed while it was read; run again when it is at rest")
+    remember(path, digest)
+    return digest
+
+
+def state_of(path: Path) -> State:
+    """Return what tells one state of a file from the next; a link's is that of its target."""
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def known(path: Path) -> str | None:
+    """Return the digest of a file if the cache has it for the file's present state."""
+    try:
+        return _ask(state_of(path))
+    except OSError:
+        return None
+
+
+def remember(path: Path, digest: str) -> None:
+    """Note the digest of a file as it is now."""
+    state = state_of(path)
+    age = time.time_ns() - max(state[3], state[4])
+    if 0 <= age < TICK_NS:
+        time.sleep((TICK_NS - age) / 1e9)
+        if state_of(path) != state:
+            return
+    _do(
+        lambda db: db.execute(
+            "insert or replace into digest values (?, ?, ?, ?, ?, ?)", (*state, digest)
+        )
+    )
+
+
+def _hash(path: Path) -> str:
+    sha = hashlib.sha256()
+    buffer = bytearray(BLOCK)
+    view = memoryview(buffer)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            sha.update(view[:count])
+    return f"sha256:{sha.hexdigest()}"
+
+
+def _ask(state: State) -> str | None:
+    row = _do(
+        lambda db: db.execute(
+            "select digest from digest "
+            "where device=? and inode=? and size=? and mtime=? and ctime=?",
+            state,
+        ).fetchone()
+    )
+    return str(row[0]) if row else None
+
+
+def _do(work: Callable[[sqlite3.Connection], object]) -> tuple[object, ...] | None:
+    """Run a query; the cache is a convenience, so a database that fails is put aside."""
+    path = paths.build() / ".digests.db"
+    try:
+        result = work(_database(path))
+    except sqlite3.DatabaseError:
+        _open.pop(path, None)
+        path.unlink(missing_ok=True)
+        return None
+    except OSError:
+        return None
+    return result if isinstance(result, tuple) else None
+
+
+def _database(path: Path) -> sqlite3.Connection:
+    if path not in _open:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+        db.execute("pragma journal_mode=wal")
+        db.execute("pragma synchronous=off")
+        db.execute(
+            "create table if not exists digest (device, inode, size, mtime, ctime, digest, "
+            "primary key (device, inode)) without rowid"
+        )
+        _open[path] = db
+    return _open[path]

@@ -1,0 +1,44 @@
+"""Errors that a user can cause.
+
+* UserError       a stage cannot do its work; printed without a traceback, exit status 1
+  + CommandFailed a foreign tool failed; holds its last lines
+* LoadError       a recipe or a setting is wrong; nothing starts, exit status 3
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from doit.exceptions import InvalidDodoFile
+
+
+class UserError(Exception):
+    """What is wrong, where, and what to do next, in words for the user."""
+
+
+class CommandFailed(UserError):
+    """A foreign tool ended with an error.
+
+    Attributes:
+        status: its exit status; negative for a signal.
+        tail: the last lines of its output.
+    """
+
+    def __init__(self, message: str, status: int, tail: list[str]) -> None:
+        super().__init__(message)
+        self.status = status
+        self.tail = tail
+
+
+class LoadError(InvalidDodoFile):  # type: ignore[misc]  # doit is untyped
+    """Every fault found while loading; doit prints it as `ERROR: ...` and exits with 3."""
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        super().__init__("\n".join(faults))
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `, perhaps you meant 'x'?` for the known word nearest to `word`, or nothing."""
+    matches = difflib.get_close_matches(word, list(known), 1, 0.6)
+    return f", perhaps you meant '{matches[0]}'?" if matches else ""

@@ -1,0 +1,47 @@
+"""Where things are: build/<model>/<stage>/ and what lies beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import settings
+
+ROOT = Path(__file__).resolve().parents[2]
+CORE = Path("tasks/core")
+TEMPLATES = Path("templates")
+
+
+def build() -> Path:
+    """Return the build folder, relative to the project where it lies inside."""
+    return inside(Path(settings.current().build))
+
+
+def inside(path: Path) -> Path:
+    """Return `path` relative to the project's root if it lies in there, else absolute."""
+    absolute = (ROOT / path.expanduser()).absolute()
+    return absolute.relative_to(ROOT) if absolute.is_relative_to(ROOT) else absolute
+
+
+def output(model: str, stage: str) -> Path:
+    """Return the folder that a stage fills for a model."""
+    return build() / model / stage
+
+
+def manifest(model: str, stage: str) -> Path:
+    """Return the stage's receipt, written last."""
+    return output(model, stage) / "manifest.json"
+
+
+def scratch(model: str, stage: str, key: str) -> Path:
+    """Return the folder in which a stage works before its result is published."""
+    return build() / model / f".{stage}-{short(key)}"
+
+
+def log(model: str, stage: str) -> Path:
+    """Return the log of a stage's last run; beside its folder, as it is no product."""
+    return build() / model / "logs" / f"{stage}.log"
+
+
+def short(digest: str) -> str:
+    """Return the first twelve hex digits of a digest, for names of folders."""
+    return digest.removeprefix("sha256:")[:12]

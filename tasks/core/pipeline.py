@@ -1,0 +1,43 @@
+"""Stages x recipes: the tasks that doit sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+
+from . import stage
+from .recipe import Recipe
+from .stage import Stage, TaskDict
+
+# doit reads the first word of its command line as a command before it looks for a task.
+COMMANDS = (
+    "catalog check clean compare completion doctor dumpdb forget gc help ignore info list log new "
+    "plan report reset-dep run ship strace tabcompletion test toolchain unship update why"
+).split()
+
+
+def reserved(stages: Mapping[str, Stage]) -> frozenset[str]:
+    """Return the names that no model may have."""
+    return frozenset([*stages, *COMMANDS])
+
+
+def tasks(stages: Mapping[str, Stage], recipes: Sequence[Recipe]) -> Iterator[TaskDict]:
+    """Yield the stages and, below each, one task for every recipe that asks for it."""
+    for name, module in stages.items():
+        yield stage.group(name, module)
+        for recipe in recipes:
+            if module.wanted(recipe):
+                yield stage.build(name, module, recipe)
+
+
+def models(
+    stages: Mapping[str, Stage], on_request: Set[str], recipes: Sequence[Recipe]
+) -> Iterator[TaskDict]:
+    """Yield one task for each model, which is all of its local stages."""
+    for recipe in recipes:
+        wanted = [
+            f"{name}:{recipe.name}"
+            for name, module in stages.items()
+            if name not in on_request and module.wanted(recipe)
+        ]
+        doc = f"Build {recipe.name} from {recipe.base.label}."
+        yield {"basename": recipe.name, "actions": None, "task_dep": wanted, "doc": doc}

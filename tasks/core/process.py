@@ -1,0 +1,117 @@
+"""Run a foreign tool: a log file, live output, a true exit status, and no orphans."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import ctypes
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from .errors import CommandFailed
+
+GRACE = 10.0
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def run(
+    command: Sequence[str],
+    log: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    each_line: Callable[[str], None] | None = None,
+    what_next: str = "",
+) -> None:
+    """Run a command to its end; its output goes to `log` and, line by line, to `each_line`.
+
+    The command is the leader of a process group of its own.  When the build is stopped, the group
+    gets SIGTERM and after ten seconds SIGKILL; when the build dies, the kernel kills the command.
+
+    Raises:
+        CommandFailed: it ended with another status than 0.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    tail: collections.deque[str] = collections.deque(maxlen=12)
+    with log.open("wb") as file, _terminated_by_signal():
+        child = subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environ or {})},
+            cwd=cwd,
+            start_new_session=True,
+            preexec_fn=_die_with(os.getpid()),
+        )
+        try:
+            assert child.stdout is not None
+            for raw in child.stdout:
+                file.write(raw)
+                file.flush()
+                line = raw.decode("utf-8", "replace").rstrip("\n")
+                tail.append(line)
+                if each_line:
+                    each_line(line)
+            status = child.wait()
+        finally:
+            _end(child)
+    if status:
+        raise CommandFailed(_message(command, status, log, tail, what_next), status, list(tail))
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    """Return what a child does before it starts: ask the kernel to kill it when we die."""
+
+    def ask() -> None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End the whole process group, also what the command itself left running."""
+    for number, seconds in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(seconds)
+            break
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _terminated_by_signal():  # type: ignore[no-untyped-def]
+    """Let SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that children are ended."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    try:
+        before = {n: signal.signal(n, leave) for n in (signal.SIGTERM, signal.SIGHUP)}
+    except ValueError:  # not the main thread, which alone may set handlers
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _message(
+    command: Sequence[str], status: int, log: Path, tail: Sequence[str], what_next: str
+) -> str:
+    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"failed ({status})"
+    lines = [f"{Path(command[0]).name} {how}", f"  command: {shlex.join(command)}", f"  log: {log}"]
+    lines += [f"  | {line}" for line in tail if line.strip()]
+    return "\n".join([*lines, *([what_next] if what_next else [])])

@@ -1,0 +1,219 @@
+"""Recipes: one YAML file describes one model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from . import settings, yamlfile
+from .errors import LoadError, nearest
+from .sections import (
+    Adapter,
+    App,
+    Base,
+    Data,
+    Evaluate,
+    Image,
+    Merge,
+    Onboard,
+    Section,
+    Train,
+)
+
+# A repository's name in the OCI distribution spec: one word for file, task, image and object key.
+NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
+
+
+def _checkpoint(value: Any) -> Any:
+    """Accept `last` or the number of an iteration."""
+    if value == "last" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise ValueError("should be `last` or the number of an iteration")
+
+
+Checkpoint = Annotated[int | Literal["last"], BeforeValidator(_checkpoint)]
+
+
+class Recipe(Section):
+    """What a model is made of.  A part that is absent asks for no stage."""
+
+    name: str = Field(exclude=True)
+    file: Path = Field(exclude=True)
+    base: Base
+    data: Data | None = None
+    train: Train | None = None
+    checkpoint: Checkpoint = "last"
+    adapter: Adapter | None = None
+    merge: Merge = Merge()
+    evaluate: Evaluate | None = None
+    image: Image | None = None
+    onboard: Onboard | None = None
+    app: App | None = None
+
+    def beside(self, path: str) -> Path:
+        """Return a path that the recipe names, which starts at the recipe's own folder."""
+        return self.file.parent / self.name / Path(path).expanduser()
+
+    @property
+    def tuned(self) -> bool:
+        """Whether the model differs from its base."""
+        return self.train is not None or self.adapter is not None
+
+    @property
+    def weights(self) -> str:
+        """The stage whose folder is the finished model."""
+        return "merge" if self.tuned else "base"
+
+    def slice(self, *prefixes: str) -> dict[str, Any]:
+        """Return the values below some key paths, flat: `{"train.lr": 0.0002, ...}`.
+
+        A key that has no value is left out, so that a later release can add keys and wake nothing.
+        """
+        flat = dict(_flatten(self.model_dump(mode="json", exclude_none=True), ""))
+        return {
+            key: value
+            for key, value in flat.items()
+            if any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+        }
+
+
+def load(reserved: frozenset[str] = frozenset()) -> list[Recipe]:
+    """Return all recipes of the recipes folder, in the order of their names.
+
+    Args:
+        reserved: words that no model may be called, as they are stages or commands.
+
+    Raises:
+        LoadError: every fault of every recipe, in one go.
+    """
+    folder = Path(settings.current().recipes)
+    if not folder.is_dir():
+        where = settings.current().where("recipes")
+        raise LoadError([f"{folder}: no such folder ({where}); make it, or name another"])
+    recipes, faults = [], []
+    for path in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml"))):
+        try:
+            recipes.append(read(path, reserved))
+        except LoadError as error:
+            faults.append(str(error))
+    if faults:
+        raise LoadError(faults)
+    return recipes
+
+
+def read(path: Path, reserved: frozenset[str] = frozenset()) -> Recipe:
+    """Return the recipe in a file.
+
+    Raises:
+        LoadError: every fault in it, each with file, line and key path.
+    """
+    name = path.name.removesuffix(path.suffix)
+    if path.suffix != ".yaml":
+        raise LoadError([f"{path}: call it {name}.yaml"])
+    if not NAME.fullmatch(name) or name in reserved:
+        taken = name in reserved
+        raise LoadError([f"{path}: {_bad_name(name, taken)}"])
+    content, lines = yamlfile.load(path)
+    if not isinstance(content, dict):
+        raise LoadError([f"{path}:1: a recipe is `key: value` lines, with `base:` at least"])
+    for field in ("name", "file"):
+        if field in content:
+            line = lines[(field,)]
+            raise LoadError(
+                [f"{path}:{line}: {field}: unknown key; the file's name is the model's"]
+            )
+    try:
+        return Recipe(**content, name=name, file=path)
+    except ValidationError as error:
+        raise LoadError(_faults(path, error, lines)) from None
+    except TypeError:
+        raise LoadError([f"{path}:1: every key must be a word"]) from None
+
+
+def _bad_name(name: str, taken: bool) -> str:
+    if taken:
+        return f"'{name}' is the name of a stage or a command; call the model something else"
+    return (
+        f"'{name}' cannot name a model; use small letters and digits, joined by '.', '_' or '-', "
+        "as registries want it"
+    )
+
+
+def _faults(
+    path: Path, error: ValidationError, lines: dict[yamlfile.KeyPath, int]
+) -> Iterator[str]:
+    """Yield one line for each of pydantic's findings."""
+    for fault in sorted(error.errors(), key=lambda e: _line(e["loc"], lines)):
+        where = ".".join(map(str, _known(fault["loc"], lines))) or "recipe"
+        missing = fault["type"] == "missing"
+        what = _say(fault)
+        name = f"{where}.{fault['loc'][-1]}" if missing and len(fault["loc"]) > 1 else where
+        if missing and len(fault["loc"]) == 1:
+            name = str(fault["loc"][0])
+        yield f"{path}:{_line(fault['loc'], lines)}: {name}: {what}"
+
+
+def _known(loc: tuple[Any, ...], lines: dict[yamlfile.KeyPath, int]) -> yamlfile.KeyPath:
+    """Return the part of pydantic's location that is a key path; unions add words of their own."""
+    at: yamlfile.KeyPath = ()
+    for step in loc:
+        if (*at, step) in lines:
+            at = (*at, step)
+    return at
+
+
+def _line(loc: tuple[Any, ...], lines: dict[yamlfile.KeyPath, int]) -> int:
+    return lines.get(_known(loc, lines), 1)
+
+
+def _say(fault: Any) -> str:
+    """Return pydantic's finding in our words."""
+    kind, context = fault["type"], fault.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = _fields_at(fault["loc"][:-1])
+        return (
+            f"unknown key{nearest(str(fault['loc'][-1]), known) or '; known: ' + ', '.join(known)}"
+        )
+    if kind == "missing":
+        return "missing; add it"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "string_pattern_mismatch":
+        return f"not of the form {context['pattern']}"
+    if kind == "string_type":
+        return "should be text; put it in quotes"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return "should hold `key: value` lines"
+    if kind == "literal_error":
+        return f"should be {context['expected']}"
+    message: str = fault["msg"]
+    return message.removeprefix("Input ").removeprefix("Value error, ")
+
+
+def _fields_at(loc: tuple[Any, ...]) -> list[str]:
+    """Return the keys that the section at a location knows."""
+    section: Any = Recipe
+    for step in loc:
+        found = section.model_fields.get(step) if isinstance(step, str) else None
+        if found is not None:
+            section = _section_of(found.annotation) or section
+    return [name for name in section.model_fields if name not in ("name", "file")]
+
+
+def _section_of(annotation: Any) -> Any:
+    """Return the Section class inside an annotation such as `Train | None`."""
+    options = getattr(annotation, "__args__", (annotation,))
+    sections = [o for o in options if isinstance(o, type) and issubclass(o, Section)]
+    return sections[0] if sections else None
+
+
+def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, value

@@ -1,0 +1,59 @@
+"""The one Jinja2 environment: sandboxed, strict, deterministic."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import paths
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from jinja2.sandbox import SandboxedEnvironment
+
+
+def text(template: str, **variables: Any) -> str:
+    """Return a template of ours with its variables filled in."""
+    return _render(paths.ROOT / paths.TEMPLATES, template, variables)
+
+
+def own_text(template: Path, **variables: Any) -> str:
+    """Return a recipe's own template, filled in; it may extend or include ours.
+
+    Raises:
+        UserError: the template is broken or asks for a variable that there is not.
+    """
+    return _render(template.parent, template.name, variables)
+
+
+def _render(folder: Path, template: str, variables: dict[str, Any]) -> str:
+    from jinja2 import TemplateError, TemplateSyntaxError
+
+    path = folder / template
+    try:
+        return _environment(folder).get_template(template).render(variables)
+    except TemplateSyntaxError as error:
+        raise UserError(f"{error.filename or path}:{error.lineno}: {error.message}") from None
+    except TemplateError as error:
+        raise UserError(f"{path}: {error.message or error}") from None
+
+
+@functools.cache
+def _environment(folder: Path) -> SandboxedEnvironment:
+    import pprint
+
+    from jinja2 import FileSystemLoader, StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    environment = SandboxedEnvironment(
+        loader=FileSystemLoader([folder, paths.ROOT / paths.TEMPLATES]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    # Python's own spelling of a value: True and None, where tojson would say true and null.
+    environment.filters["python"] = functools.partial(pprint.pformat, sort_dicts=False, width=88)
+    return environment

@@ -1,0 +1,219 @@
+"""The parts of a recipe: one class a part, one field a key.  recipes/README.md explains each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
+
+Natural = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(min_length=1)]
+
+# PROMPT_TEMPLATE of xtuner 0.2.0.
+PromptTemplate = Literal[
+    "default", "zephyr", "internlm_chat", "internlm2_chat", "moss_sft", "llama2_chat",
+    "code_llama_chat", "chatglm2", "chatglm3", "qwen_chat", "baichuan_chat", "baichuan2_chat",
+    "wizardlm", "wizardcoder", "vicuna", "deepseek_coder", "deepseekcoder", "deepseek_moe",
+    "deepseek_v2", "mistral", "mixtral", "minicpm", "minicpm3", "gemma", "cohere_chat",
+    "llama3_chat", "phi3_chat",
+]  # fmt: skip
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, and unknown keys are faults."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, protected_namespaces=()
+    )
+
+
+class Source(Section):
+    """Where files come from: exactly one of the ways."""
+
+    ways: ClassVar[tuple[str, ...]] = ("hub", "path")
+
+    hub: Name | None = None
+    path: Name | None = None
+    revision: Name = "main"
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        given = [way for way in self.ways if getattr(self, way)]
+        if len(given) != 1:
+            found = " and ".join(given) if given else "none"
+            raise ValueError(f"give exactly one of {', '.join(self.ways)}; found {found}")
+        return self
+
+    @property
+    def label(self) -> str:
+        """What people call it: the Hub's name, or the folder as the recipe has it."""
+        return self.hub or self.path or ""
+
+
+class Base(Source):
+    """The base weights."""
+
+    architecture: Name | None = None
+    trust_remote_code: bool = False
+
+
+class Data(Source):
+    """The raw dataset."""
+
+    format: Literal["agentflan"] = "agentflan"
+    folder: Name = "."
+
+
+class Lora(Section):
+    """The adapter's shape, as PEFT's LoraConfig has it."""
+
+    r: Natural = 64
+    alpha: Natural = 16
+    dropout: Share = 0.1
+    bias: Literal["none", "all", "lora_only"] = "none"
+    target_modules: tuple[Name, ...] | None = None
+
+
+class Launch(Section):
+    """How many processes train; where they run is a setting."""
+
+    processes: Natural = 1
+    nodes: Natural = 1
+    threads: Natural | None = None
+    deepspeed: Literal["zero1", "zero2", "zero2_offload", "zero3", "zero3_offload"] | None = None
+
+
+class Train(Section):
+    """The hyper-parameters, by xtuner's own names."""
+
+    method: Literal["lora", "qlora", "full"] = "lora"
+    prompt_template: PromptTemplate
+    max_length: Natural = 2048
+    pack_to_max_length: bool = True
+    shuffle_before_pack: bool = True
+    use_varlen_attn: bool = False
+    use_activation_checkpointing: bool = True
+    sequence_parallel_size: Natural = 1
+    batch_size: Natural = 1
+    accumulative_counts: Natural = 16
+    dataloader_num_workers: Annotated[int, Field(ge=0)] = 0
+    max_epochs: Natural | None = None
+    max_iters: Natural | None = None
+    optim_type: Literal["AdamW", "Adam", "SGD"] = "AdamW"
+    lr: Annotated[float, Field(gt=0)] = 2e-4
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_norm: Annotated[float, Field(gt=0)] = 1.0
+    warmup_ratio: Share = 0.03
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    seed: Annotated[int, Field(ge=0)] | None = 0
+    deterministic: bool = False
+    save_steps: Natural = 500
+    save_total_limit: Annotated[int, Field(ge=-1)] = 2
+    save_optimizer: bool = True
+    log_interval: Natural = 10
+    evaluation_freq: Natural | None = 500
+    evaluation_inputs: tuple[str, ...] = ()
+    evaluation_system: str = ""
+    evaluation_max_new_tokens: Natural = 600
+    lora: Lora = Lora()
+    launch: Launch = Launch()
+    template: Name | None = None
+
+    # What cannot change the weights.  A new value here renders a new config and trains nothing.
+    silent: ClassVar[frozenset[str]] = frozenset(
+        {
+            "dataloader_num_workers",
+            "log_interval",
+            "evaluation_freq",
+            "evaluation_inputs",
+            "evaluation_system",
+            "evaluation_max_new_tokens",
+        }
+    )
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.max_epochs is None) == (self.max_iters is None):
+            raise ValueError("give exactly one of max_epochs, max_iters")
+        return self
+
+
+class Adapter(Source):
+    """An adapter that exists already, used instead of training one."""
+
+    ways: ClassVar[tuple[str, ...]] = ("path",)
+    hub: None = None
+
+
+class Merge(Section):
+    """How merged weights are written."""
+
+    shard_size: Annotated[str, Field(pattern=r"^[1-9][0-9]*(MB|GB)$")] = "5GB"
+
+
+class Gate(Section):
+    """The least that a tuned model must reach."""
+
+    tool_call_valid: Share | None = None
+
+
+class Evaluate(Section):
+    """Held-out prompts and what to do with the answers."""
+
+    prompts: Name
+    max_new_tokens: Natural = 256
+    batch_size: Natural = 8
+    gate: Gate = Gate()
+
+
+class Image(Section):
+    """The image that serves the model."""
+
+    base: Name
+    pip: tuple[Name, ...] = ()
+    repository: Annotated[
+        str, Field(pattern=r"^[a-z0-9]+((\.|_|__|-+|/)[a-z0-9]+)*$", max_length=255)
+    ]
+    tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")] = "latest"
+    builder: Literal["oci"] = "oci"
+    entrypoint: tuple[Name, ...] | None = None
+
+
+class Onboard(Section):
+    """How the model centre gets the model."""
+
+    mount: Annotated[str, Field(pattern=r"^/[^\s]*[^/\s]$")] | None = None
+
+
+class FastGPT(Section):
+    """The model's entry in FastGPT's config.json, by FastGPT's own names."""
+
+    model: Name | None = None
+    name: Name | None = None
+    maxContext: Natural = 8000
+    maxResponse: Natural = 8000
+    quoteMaxToken: Natural = 8000
+    maxTemperature: Annotated[float, Field(ge=0)] = 1.2
+    charsPointsPrice: Annotated[float, Field(ge=0)] = 0
+    censor: bool = False
+    vision: bool = False
+    datasetProcess: bool = False
+    usedInClassify: bool = True
+    usedInExtractFields: bool = True
+    usedInToolCall: bool = True
+    usedInQueryExtension: bool = True
+    toolChoice: bool = False
+    functionCall: bool = False
+    customCQPrompt: str = ""
+    customExtractPrompt: str = ""
+    defaultSystemChatPrompt: str = ""
+    defaultConfig: dict[str, Any] = {}
+
+
+class App(Section):
+    """The applications that use the model."""
+
+    fastgpt: FastGPT

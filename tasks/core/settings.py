@@ -1,0 +1,116 @@
+"""Where things are and with which credentials: environment, `.env`, settings.yaml.
+
+A setting MODELWRIGHT_S3_ENDPOINT is `s3: {endpoint: ...}` or `s3_endpoint: ...` in settings.yaml.
+The environment wins over `.env`, which wins over settings.yaml.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from . import yamlfile
+from .errors import LoadError, nearest
+
+PREFIX = "MODELWRIGHT_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One field per variable; see docs/settings.md.
+
+    Attributes:
+        recipes: the folder of recipes.
+        build: the folder of results.
+        default: the model that plain `doit` builds.
+        toolchain_xtuner: an interpreter that has xtuner, used instead of our own toolchain.
+        torch: which build of torch a toolchain gets: cpu, cuda or auto.
+        fastgpt_dir: the folder that holds FastGPT's config.json.
+    """
+
+    recipes: str = "recipes"
+    build: str = "build"
+    default: str = "tiny-agent"
+    toolchain_xtuner: str = ""
+    torch: str = "auto"
+    registry: str = ""
+    fastgpt_dir: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def where(self, name: str) -> str:
+        """Return where a setting was given, for messages."""
+        return self.sources.get(name, f"default of {PREFIX}{name.upper()}")
+
+
+NAMES = tuple(f.name for f in fields(Settings) if f.name != "sources")
+
+
+@functools.cache
+def current() -> Settings:
+    """Return the settings of this process, read once."""
+    return read(os.environ, Path(".env"), Path("settings.yaml"))
+
+
+def read(environ: Mapping[str, str], dotenv: Path, yaml: Path) -> Settings:
+    """Return the settings found in the environment and the two files.
+
+    Raises:
+        LoadError: a name that is no setting, or a file that cannot be read.
+    """
+    values: dict[str, str] = {}
+    sources: dict[str, str] = {}
+    faults = []
+    found = [*_from_yaml(yaml), *_from_dotenv(dotenv), *_from_environment(environ)]
+    for name, value, where in found:
+        if name not in NAMES:
+            faults.append(f"{where}: unknown setting{nearest(name, NAMES)}")
+        values[name], sources[name] = value, where
+    if faults:
+        raise LoadError(faults)
+    return Settings(**values, sources=sources)
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    for variable, value in environ.items():
+        if variable.startswith(PREFIX):
+            yield variable.removeprefix(PREFIX).lower(), value, variable
+
+
+def _from_dotenv(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield NAME=value lines; other programs' variables in the file are not ours to judge."""
+    if not path.exists():
+        return
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        variable, sign, value = line.strip().removeprefix("export ").partition("=")
+        if sign and variable.strip().startswith(PREFIX):
+            name = variable.strip().removeprefix(PREFIX).lower()
+            yield name, value.strip().strip("\"'"), f"{path}:{number}: {variable.strip()}"
+
+
+def _from_yaml(path: Path) -> Iterator[tuple[str, str, str]]:
+    if not path.exists():
+        return
+    content, lines = yamlfile.load(path)
+    if not isinstance(content, dict | None):
+        raise LoadError([f"{path}: expected `name: value` lines"])
+    for at, value in _leaves(content or {}, ()):
+        text = (
+            ""
+            if value is None
+            else str(value).lower()
+            if value is True or value is False
+            else str(value)
+        )
+        yield "_".join(map(str, at)), text, f"{path}:{lines.get(at, 1)}: {'.'.join(map(str, at))}"
+
+
+def _leaves(value: Any, at: yamlfile.KeyPath) -> Iterator[tuple[yamlfile.KeyPath, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, (*at, key))
+    else:
+        yield at, value

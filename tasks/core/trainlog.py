@@ -1,0 +1,56 @@
+"""Read xtuner's log while it is written: one record for each `Iter(train)` line.
+
+07/01 12:00:00 - mmengine - INFO - Iter(train) [ 10/250]  lr: 5.0e-03  eta: 0:01:12
+time: 0.30  data_time: 0.01  loss: 1.2  tflops: 0.1  tokens_per_sec: 4000  grad_norm: 0.4
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+LINE = re.compile(r"Iter\(train\) \[\s*(\d+)/(\d+)\]\s+(.*)")
+FIELD = re.compile(r"(\w+): (\S+)")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One logged iteration.
+
+    Attributes:
+        iteration, total: as `[iteration/total]`.
+        values: lr, loss, time (seconds an iteration), data_time, tokens_per_sec, memory (MB), ...
+        left: the time left as mmengine tells it, such as `0:01:12`.
+    """
+
+    iteration: int
+    total: int
+    values: Mapping[str, float]
+    left: str
+
+    def line(self) -> str:
+        """Return what a person wants to see of it."""
+        parts = [f"{self.iteration}/{self.total}"]
+        for name, form in (("loss", ".4g"), ("lr", ".2e"), ("tokens_per_sec", ".0f")):
+            if name in self.values:
+                parts.append(f"{name.replace('_per_sec', '/s')} {self.values[name]:{form}}")
+        return "  ".join([*parts, *([f"left {self.left}"] if self.left else [])])
+
+
+def parse(line: str) -> Record | None:
+    """Return the record in a line of the log, or None where there is none."""
+    found = LINE.search(line)
+    if not found:
+        return None
+    values: dict[str, float] = {}
+    left = ""
+    for name, text in FIELD.findall(found[3]):
+        if name == "eta":
+            left = text
+            continue
+        try:
+            values[name] = float(text)
+        except ValueError:
+            continue
+    return Record(int(found[1]), int(found[2]), values, left)

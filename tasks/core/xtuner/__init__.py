@@ -1,0 +1,53 @@
+"""The xtuner toolchain: its lock, the programs that run inside it, and how they are started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .. import paths, process, toolchain
+from ..recipe import Recipe
+
+# Equal runs need equal hashing; nothing is fetched behind our back; output comes line by line.
+ENVIRON = {
+    "PYTHONHASHSEED": "0",
+    "PYTHONUNBUFFERED": "1",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+# Our programs end with this status when the user's data is at fault; they print what is wrong.
+DATA_FAULT = 65
+
+
+def program(name: str, *arguments: object) -> list[str]:
+    """Return the command line of one of our programs that run in the toolchain.
+
+    Paths are made absolute, as the program is started elsewhere.
+    """
+    script = toolchain.script("xtuner", name)
+    texts = [str(a.absolute() if isinstance(a, Path) else a) for a in arguments]
+    return [toolchain.python("xtuner"), script, *texts]
+
+
+def command(tool: str, *arguments: object) -> list[str]:
+    """Return the command line of one of xtuner's tools, by way of our launcher."""
+    return program("launch.py", tool, *arguments)
+
+
+def run(
+    line: Sequence[str],
+    recipe: Recipe,
+    log: Path,
+    each_line: Callable[[str], None] | None = None,
+    what_next: str = "",
+) -> None:
+    """Run a program in the toolchain, in build/<model>, where configs start; see process.run."""
+    environ = dict(ENVIRON)
+    if recipe.base.trust_remote_code:
+        environ["XTUNER_TRUST_REMOTE_CODE"] = "1"
+    if recipe.train and recipe.train.launch.threads:
+        environ["OMP_NUM_THREADS"] = str(recipe.train.launch.threads)
+    cwd = paths.build() / recipe.name
+    process.run(line, log, environ=environ, cwd=cwd, each_line=each_line, what_next=what_next)

@@ -1,0 +1,146 @@
+"""Train with xtuner: the adapter's checkpoints, or the whole model's."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+from .core import console, paths, torchbuild, trainlog, xtuner
+from .core.errors import UserError
+from .core.recipe import Recipe
+from .core.sections import Train
+from .core.stage import Facts, TaskDict
+from .core.trainlog import Record
+
+VERSION = 1
+# A killed training goes on from its newest checkpoint, in the folder where it was.
+RESUMES = True
+
+
+def wanted(recipe: Recipe) -> bool:
+    """Return whether the recipe trains."""
+    return recipe.train is not None
+
+
+def task(recipe: Recipe) -> TaskDict:
+    train = _train(recipe)
+    number = recipe.checkpoint if recipe.checkpoint != "last" else train.max_iters
+    return {
+        "doc": f"{train.method}, {train.prompt_template} -> iter_{number or 'N'}.pth",
+        "file_dep": [paths.manifest(recipe.name, s) for s in ("base", "convert", "config")],
+        "task_dep": ["toolchain:xtuner"],
+        "targets": [f"iter_{number}.pth"] if number else [],
+    }
+
+
+def key(recipe: Recipe) -> dict[str, Any]:
+    """Return how many devices share a batch; all else is in what the config means."""
+    return recipe.slice("train.launch.processes", "train.launch.nodes", "train.launch.deepspeed")
+
+
+def command(recipe: Recipe, folder: Path) -> list[str]:
+    """Return the command that trains in a folder, from its last checkpoint if it has one."""
+    config = paths.output(recipe.name, "config") / "config.py"
+    options = [f"resume={(folder / 'last_checkpoint').is_file()}"]
+    if not torchbuild.has_gpu():
+        options.append("env_cfg.dist_cfg.backend=gloo")
+    return xtuner.command("train", config, "--work-dir", folder, "--cfg-options", *options)
+
+
+def run(recipe: Recipe, folder: Path) -> Facts:
+    """Train, follow the log, and keep what is the result: checkpoints and losses."""
+    _check_machine(recipe)
+    records: list[Record] = []
+
+    def follow(line: str) -> None:
+        record = trainlog.parse(line)
+        if record:
+            records.append(record)
+            console.status(record.line())
+
+    log = paths.log(recipe.name, "train")
+    try:
+        xtuner.run(command(recipe, folder), recipe, log, follow)
+    finally:
+        console.clear()
+        _keep_timings(records, log.with_suffix(".jsonl"))
+    _check(recipe, records, folder, log)
+    _keep_results(records, folder)
+    last = records[-1]
+    return {"iterations": last.total, "checkpoint": _wanted(recipe, last), **_loss(last)}
+
+
+def _check_machine(recipe: Recipe) -> None:
+    """Refuse what this machine cannot do, before minutes are spent on finding out."""
+    train = _train(recipe)
+    if torchbuild.has_gpu():
+        return
+    for where, value, cure in (
+        ("train.dtype", train.dtype, "float32"),
+        ("train.method", train.method, "lora"),
+    ):
+        if value in ("float16", "bfloat16", "qlora"):
+            raise UserError(
+                f"{recipe.file}: {where}: {value} needs a GPU and this machine has none; "
+                f"say {cure}, or train where there is one"
+            )
+
+
+def _check(recipe: Recipe, records: list[Record], folder: Path, log: Path) -> None:
+    """Judge what xtuner left: it must have come to its end, and have learned."""
+    if not records:
+        raise UserError(f"xtuner ended without training a step; see {log}")
+    last = records[-1]
+    if not math.isfinite(last.values.get("loss", math.nan)):
+        raise UserError(
+            f"the loss is {last.values.get('loss')} at iteration {last.iteration}: training "
+            f"diverged, see {log}.  Lower train.lr, or raise train.warmup_ratio"
+        )
+    rates = {record.values.get("lr", 0.0) for record in records}
+    if len(records) > 2 and max(rates) < _train(recipe).lr * 0.01:
+        raise UserError(
+            f"the learning rate never rose above {max(rates):.1e}, but train.lr is "
+            f"{_train(recipe).lr}; raise train.warmup_ratio, or train longer"
+        )
+    wanted = f"iter_{_wanted(recipe, last)}.pth"
+    if not (folder / wanted).exists():
+        there = ", ".join(sorted(path.name for path in folder.glob("iter_*.pth"))) or "none"
+        raise UserError(
+            f"{wanted} is not among the checkpoints that training left ({there}); "
+            "mend checkpoint, train.save_steps or train.save_total_limit"
+        )
+
+
+def _wanted(recipe: Recipe, last: Record) -> int:
+    return last.total if recipe.checkpoint == "last" else recipe.checkpoint
+
+
+def _loss(last: Record) -> Facts:
+    return {"loss": last.values["loss"]}
+
+
+def _keep_timings(records: list[Record], path: Path) -> None:
+    """Write every record as a JSON line beside the log; speed differs from run to run."""
+    lines = [json.dumps({"iter": r.iteration, **r.values}) for r in records]
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def _keep_results(records: list[Record], folder: Path) -> None:
+    """Keep checkpoints, and the losses without their times; what xtuner needs to go on goes."""
+    for path in folder.iterdir():
+        if not path.name.startswith("iter_"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    names = ("loss", "lr", "grad_norm")
+    lines = [
+        json.dumps({"iter": r.iteration, **{n: r.values[n] for n in names if n in r.values}})
+        for r in records
+    ]
+    (folder / "losses.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+
+def _train(recipe: Recipe) -> Train:
+    assert recipe.train is not None
+    return recipe.train

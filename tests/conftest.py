@@ -1,0 +1,79 @@
+"""What tests share: a temporary project, real tools that may be missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.core import manifest, paths, recipe, settings
+from tasks.core.manifest import Manifest
+from tasks.core.recipe import Recipe
+
+# .ci/run installs all the tools that tests can need and sets this, so that none is missed unseen.
+MUST_RUN = bool(os.environ.get("CI"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare our markers."""
+    config.addinivalue_line("markers", "needs(*tools): real programs that the test runs")
+    config.addinivalue_line("markers", "slow: takes more than ten seconds")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose tools are missing; in CI that is a failure."""
+    for marker in item.iter_markers("needs"):
+        missing = [tool for tool in marker.args if not shutil.which(tool)]
+        if missing and MUST_RUN:
+            pytest.fail(f"missing here, although .ci/run installs it: {', '.join(missing)}")
+        if missing:
+            pytest.skip(f"needs {', '.join(missing)}; install it with your package manager")
+
+
+@dataclass(frozen=True)
+class Project:
+    """Recipes and results of a test of its own."""
+
+    recipes: Path
+    build: Path
+
+    def recipe(self, name: str, text: str) -> Recipe:
+        """Write a recipe and return it as read back."""
+        path = self.recipes / f"{name}.yaml"
+        path.write_text(text, encoding="utf-8")
+        return recipe.read(path)
+
+    def result(
+        self,
+        model: str,
+        stage: str,
+        files: dict[str, bytes],
+        facts: dict[str, Any] | None = None,
+    ) -> Path:
+        """Publish a made-up result of a stage and return its folder."""
+        folder = paths.output(model, stage)
+        folder.mkdir(parents=True)
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        key = manifest.key_of(stage, {})
+        described = manifest.describe(folder)
+        manifest.write(Manifest(model, stage, key, {}, described, facts or {}), folder)
+        return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """Point the settings at temporary folders."""
+    made = Project(tmp_path / "recipes", tmp_path / "build")
+    made.recipes.mkdir()
+    monkeypatch.setenv("MODELWRIGHT_RECIPES", str(made.recipes))
+    monkeypatch.setenv("MODELWRIGHT_BUILD", str(made.build))
+    settings.current.cache_clear()
+    yield made
+    settings.current.cache_clear()

@@ -1,0 +1,89 @@
+"""merged.zip."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tasks import archive
+from tasks.core import modelfiles
+from tasks.core.recipe import Recipe
+from tests.conftest import Project
+
+FILES = {
+    "config.json": b"{}",
+    "model.safetensors": os.urandom(2_500_000),
+    "sub/模型.txt": b"text",
+    ".git/HEAD": b"ref",
+    "iter_10.pth": b"checkpoint",
+}
+
+
+@pytest.fixture
+def recipe(project: Project) -> Recipe:
+    project.result("m", "base", FILES)
+    return project.recipe("m", "base: {path: x}\n")
+
+
+def packed(recipe: Recipe, folder: Path) -> Path:
+    folder.mkdir()
+    archive.run(recipe, folder)
+    return folder / "merged.zip"
+
+
+def test_what_goes_out_is_in_the_archive(recipe: Recipe, tmp_path: Path) -> None:
+    with zipfile.ZipFile(packed(recipe, tmp_path / "out")) as made:
+        assert made.testzip() is None
+        found = {name: made.read(name) for name in made.namelist()}
+    names = ["config.json", "model.safetensors", "sub/模型.txt"]
+    assert found == {f"m/{name}": FILES[name] for name in names}
+    assert list(found) == sorted(found)
+
+
+def test_entries_are_stored_and_tell_nothing_of_this_machine(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(packed(recipe, tmp_path / "out")) as made:
+        for info in made.infolist():
+            assert info.compress_type == zipfile.ZIP_STORED
+            assert info.date_time == (1980, 1, 1, 0, 0, 0)
+            assert info.external_attr >> 16 == stat.S_IFREG | 0o644
+            assert (info.create_system, info.extra) == (3, b"")
+
+
+def test_two_builds_are_the_same_bytes(recipe: Recipe, project: Project, tmp_path: Path) -> None:
+    first = packed(recipe, tmp_path / "1").read_bytes()
+    for path in (project.build / "m/base").rglob("*.json"):
+        os.utime(path, (0, 0))
+        path.chmod(0o600)
+    assert packed(recipe, tmp_path / "2").read_bytes() == first
+
+
+def test_a_file_above_4_gib_gets_zip64_fields_beforehand(tmp_path: Path) -> None:
+    with (
+        zipfile.ZipFile(tmp_path / "x.zip", "w") as made,
+        made.open(archive.entry("big", 5 << 30), "w") as target,
+    ):
+        target.write(b"short")
+    # 20 bytes of ZIP64 sizes stand between the name and the content.
+    content = (tmp_path / "x.zip").read_bytes()
+    assert content[30:37] == b"big\x01\x00\x10\x00"
+
+
+def test_any_recipe_can_be_packed(recipe: Recipe) -> None:
+    assert archive.wanted(recipe)
+
+
+def test_the_name_of_the_model_is_part_of_the_key(recipe: Recipe) -> None:
+    assert archive.key(recipe) == {"model": "m", "left_out": list(modelfiles.LEFT_OUT)}
+
+
+@pytest.mark.needs("unzip")
+def test_unzip_reads_the_archive(recipe: Recipe, tmp_path: Path) -> None:
+    made = packed(recipe, tmp_path / "out")
+    subprocess.run(["unzip", "-tq", made], check=True)

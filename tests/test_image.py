@@ -1,0 +1,308 @@
+"""The image that is built without a daemon."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import image
+from tasks.core import digests, layers, manifest, oci, paths, stage
+from tasks.core.errors import UserError
+from tasks.core.recipe import Recipe
+from tests.conftest import Project
+from tests.core.test_oci import put_layout
+
+FILES = {
+    "config.json": b'{"model_type": "llama"}',
+    "model-00001-of-00002.safetensors": os.urandom(70_000),
+    "model-00002-of-00002.safetensors": os.urandom(65_537),
+    "sub/folder/tokenizer.json": b"{}",
+    "empty": b"",
+    ".git/HEAD": b"ref",
+    "iter_10.pth": b"checkpoint",
+}
+OUT = {name: content for name, content in FILES.items() if name not in (".git/HEAD", "iter_10.pth")}
+SCRATCH = "base: {path: x}\nimage: {base: scratch, repository: llms/m}\n"
+LAYERED = "base: {path: x}\nimage: {base: 'oci:base', repository: llms/m}\n"
+
+
+@pytest.fixture(autouse=True)
+def small_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "BIG", 65_536)
+
+
+@pytest.fixture
+def recipe(project: Project) -> Recipe:
+    project.result("m", "base", FILES)
+    return project.recipe("m", SCRATCH)
+
+
+def built(recipe: Recipe, folder: Path) -> oci.Image:
+    folder.mkdir(parents=True)
+    image.run(recipe, folder)
+    return oci.verify(folder)
+
+
+def blob(layout: Path, descriptor: oci.Descriptor) -> bytes:
+    digest: str = descriptor["digest"]
+    return (layout / "blobs/sha256" / digest.removeprefix("sha256:")).read_bytes()
+
+
+def members(layout: Path, layer: oci.Descriptor) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
+    with tarfile.open(fileobj=io.BytesIO(blob(layout, layer))) as archive:
+        return {
+            member.name: (member, (archive.extractfile(member) or io.BytesIO()).read())
+            for member in archive.getmembers()
+        }
+
+
+def test_the_layers_hold_every_byte(recipe: Recipe, tmp_path: Path) -> None:
+    made = built(recipe, tmp_path / "out")
+    found = [item for layer in made.layers for item in members(tmp_path / "out", layer).items()]
+    names = [name for name, _ in found]
+    assert len(names) == len(set(names))
+    files = {name: content for name, (info, content) in found if info.isfile()}
+    assert files == {f"data/{name}": content for name, content in OUT.items()}
+    assert [n for n, (info, _) in found if info.isdir()] == ["data", "data/sub", "data/sub/folder"]
+
+
+def test_the_layers_tell_nothing_of_this_machine(recipe: Recipe, tmp_path: Path) -> None:
+    made = built(recipe, tmp_path / "out")
+    for layer in made.layers:
+        for info, _ in members(tmp_path / "out", layer).values():
+            assert (info.uid, info.gid, info.uname, info.gname, info.mtime) == (0, 0, "", "", 0)
+            assert info.mode == (0o755 if info.isdir() else 0o644)
+
+
+def test_two_builds_give_the_same_bytes(
+    recipe: Recipe, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built(recipe, tmp_path / "1")
+    (project.build / "m/base/config.json").chmod(0o600)
+    os.utime(project.build / "m/base/config.json", (0, 0))
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    built(recipe, tmp_path / "2")
+    first, second = (
+        {file.path: file.digest for file in manifest.describe(tmp_path / out)} for out in "12"
+    )
+    assert first == second
+
+
+def test_the_digest_is_the_image_manifest_s(recipe: Recipe, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    facts = image.run(recipe, folder)
+    (descriptor,) = json.loads((folder / "index.json").read_text())["manifests"]
+    assert facts["digest"] == descriptor["digest"] == (folder / "digest").read_text().strip()
+    stack = oci.verify(folder).layers
+    assert facts["layers"] == len(stack) == 3
+    assert facts["bytes"] == sum(layer["size"] for layer in stack)
+
+
+def test_a_small_file_that_changes_moves_no_weights(
+    recipe: Recipe, project: Project, tmp_path: Path
+) -> None:
+    before = built(recipe, tmp_path / "1").layers
+    (project.build / "m/base/config.json").write_text('{"model_type": "qwen2"}')
+    after = built(recipe, tmp_path / "2").layers
+    assert before[0] != after[0]
+    assert before[1:] == after[1:]
+
+
+def test_a_config_says_what_runs_and_where_layers_come_from(recipe: Recipe, tmp_path: Path) -> None:
+    made = built(recipe, tmp_path / "out")
+    assert made.config == {
+        "architecture": "amd64",
+        "os": "linux",
+        "created": "1970-01-01T00:00:00Z",
+        "config": {
+            "Entrypoint": [
+                *["python3", "-m", "vllm.entrypoints.openai.api_server", "--model", "/data"]
+            ],
+            "Labels": {"org.opencontainers.image.title": "m"},
+        },
+        "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in made.layers]},
+        "history": [
+            {"created": "1970-01-01T00:00:00Z", "created_by": f"COPY {origin} /data"}
+            for origin in ("3 files", *sorted(name for name in OUT if name.startswith("model")))
+        ],
+    }
+
+
+def test_the_build_hashes_every_layer_once_and_no_file_again(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again: list[str] = []
+    hash_file = digests._hash
+
+    def hash_again(path: Path) -> str:
+        again.append(path.name)
+        return hash_file(path)
+
+    monkeypatch.setattr(digests, "_hash", hash_again)
+    stage.execute("image", image, recipe)
+    assert sorted(again) == ["digest", "index.json", "oci-layout"]
+
+
+def test_a_built_image_is_fresh_until_its_model_changes(recipe: Recipe, project: Project) -> None:
+    stage.execute("image", image, recipe)
+    assert stage.is_fresh("image", image, recipe)
+    receipt = manifest.read(paths.manifest("m", "image"))
+    assert receipt is not None
+    assert receipt.facts["layers"] == 3
+    weights = project.build / "m/base"
+    weights.rename(project.build / "m/old")
+    project.result("m", "base", {**FILES, "config.json": b"{}"})
+    assert not stage.is_fresh("image", image, recipe)
+
+
+def test_more_files_than_layers_are_packed(project: Project, tmp_path: Path) -> None:
+    names = [f"model-{number:05}.safetensors" for number in range(150)]
+    project.result("m", "base", {name: name.encode() * 5_000 for name in names})
+    made = built(project.recipe("m", SCRATCH), tmp_path / "out")
+    assert len(made.layers) == image.MOST_LAYERS == 100
+    found = [n for layer in made.layers for n in members(tmp_path / "out", layer)]
+    assert sorted(found) == ["data", *(f"data/{name}" for name in names)]
+
+
+def test_a_model_that_changes_during_the_build_is_an_error(
+    recipe: Recipe, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = project.build / "m/base/model-00002-of-00002.safetensors"
+    header = layers.header
+
+    def meddle(name: str, size: int) -> bytes:
+        if name.endswith(weights.name):
+            weights.write_bytes(b"shorter")
+        return header(name, size)
+
+    monkeypatch.setattr(layers, "header", meddle)
+    with pytest.raises(UserError, match="changed while it was read"):
+        built(recipe, tmp_path / "out")
+
+
+@pytest.fixture
+def layered(project: Project) -> Recipe:
+    put_layout(project.recipes / "m/base", docker=True)
+    project.result("m", "base", FILES)
+    return project.recipe("m", LAYERED)
+
+
+def test_the_base_lies_below_our_layers(layered: Recipe, project: Project, tmp_path: Path) -> None:
+    base = oci.read(project.recipes / "m/base")
+    made = built(layered, tmp_path / "out")
+    assert made.layers[:2] == base.layers
+    assert made.diff_ids == [*base.diff_ids, *(layer["digest"] for layer in made.layers[2:])]
+    for layer in base.layers:
+        assert blob(tmp_path / "out", layer) == blob(project.recipes / "m/base", layer)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_symlink()]
+    text = (tmp_path / "out/index.json").read_text() + blob(
+        tmp_path / "out", made.descriptor
+    ).decode()
+    assert "docker" not in text
+
+
+def test_the_base_keeps_its_environment_and_loses_its_command(
+    layered: Recipe, project: Project, tmp_path: Path
+) -> None:
+    base = oci.read(project.recipes / "m/base")
+    config = built(layered, tmp_path / "out").config
+    process = config["config"]
+    assert (process["Env"], process["WorkingDir"]) == (["PATH=/bin"], "/w")
+    assert "Cmd" not in process
+    assert process["Entrypoint"][0] == "python3"
+    assert process["Labels"]["org.opencontainers.image.base.digest"] == base.descriptor["digest"]
+    assert config["history"][:2] == base.config["history"]
+    assert len(config["history"]) == 5
+
+
+@pytest.mark.parametrize(("name", "label"), [("vllm/vllm-openai:v0.4.1", True), ("latest", False)])
+def test_the_base_s_name_is_a_label_where_it_is_a_reference(
+    layered: Recipe, project: Project, tmp_path: Path, name: str, label: bool
+) -> None:
+    index = project.recipes / "m/base/index.json"
+    content = json.loads(index.read_text())
+    content["manifests"][0]["annotations"] = {"org.opencontainers.image.ref.name": name}
+    index.write_text(json.dumps(content))
+    labels = built(layered, tmp_path / "out").config["config"]["Labels"]
+    assert labels.get("org.opencontainers.image.base.name") == (name if label else None)
+
+
+def test_a_base_with_too_many_layers_is_refused(project: Project, tmp_path: Path) -> None:
+    put_layout(project.recipes / "m/base", layers=99)
+    project.result("m", "base", FILES)
+    with pytest.raises(UserError, match="too many layers; the base may have 98"):
+        built(project.recipe("m", LAYERED), tmp_path / "out")
+
+
+def test_a_corrupted_base_is_refused(layered: Recipe, project: Project, tmp_path: Path) -> None:
+    layer = oci.read(project.recipes / "m/base").layers[1]
+    name = layer["digest"].removeprefix("sha256:")
+    (project.recipes / "m/base/blobs/sha256" / name).write_bytes(b"?" * layer["size"])
+    with pytest.raises(UserError, match=f"{name}: the content has another digest"):
+        built(layered, tmp_path / "out")
+
+
+def changed(recipe: Recipe, **part: Any) -> Recipe:
+    assert recipe.image is not None
+    return recipe.model_copy(update={"image": recipe.image.model_copy(update=part)})
+
+
+def test_the_key_is_what_can_change_the_image(layered: Recipe, project: Project) -> None:
+    before = image.key(layered)
+    assert image.key(changed(layered, tag="v2", repository="other")) == before
+    (project.recipes / "m/base").rename(project.recipes / "m/moved")
+    assert image.key(changed(layered, base="oci:moved")) == before
+    assert image.key(changed(layered, base="scratch")) != before
+    moved = changed(layered, base="oci:moved")
+    assert image.key(changed(moved, entrypoint=("vllm", "serve"))) != before
+    # Packages cannot be installed here: an image made before they were asked for is no answer.
+    assert image.key(changed(moved, pip=("tiktoken",))) != before
+    put_layout(project.recipes / "m/moved", layers=3)
+    assert image.key(moved) != before
+
+
+def test_a_base_that_is_not_there_is_named(project: Project) -> None:
+    recipe = project.recipe("m", LAYERED)
+    with pytest.raises(UserError, match=r"m/base: no OCI layout there"):
+        image.key(recipe)
+
+
+def test_what_needs_an_engine_is_refused_with_the_ways_out(project: Project) -> None:
+    text = "base: {hub: a/b}\nimage: {base: 'vllm/vllm-openai:v0.4.1', pip: [tiktoken], "
+    recipe = project.recipe("m", text + "repository: llms/m}\n")
+    with pytest.raises(UserError) as failure:
+        image.run(recipe, project.build)
+    message = str(failure.value)
+    assert f"{recipe.file}: image.base: " in message
+    assert f"{recipe.file}: image.pip: " in message
+    assert "skopeo copy docker://vllm/vllm-openai:v0.4.1 oci:FOLDER" in message
+    folder = project.build / "m"
+    assert f"-f {folder}/dockerfile/Dockerfile {folder}/base" in message
+
+
+@pytest.mark.needs("skopeo")
+@pytest.mark.parametrize("docker", [False, True])
+def test_skopeo_reads_and_copies_the_layout(project: Project, tmp_path: Path, docker: bool) -> None:
+    project.result("m", "base", FILES)
+    put_layout(project.recipes / "m/base", docker=docker)
+    made = built(project.recipe("m", LAYERED), tmp_path / "out")
+
+    def skopeo(*words: str) -> Any:
+        run = subprocess.run(["skopeo", *words], capture_output=True, check=True)
+        return json.loads(run.stdout) if words[0] == "inspect" else None
+
+    found = skopeo("inspect", f"oci:{tmp_path}/out")
+    assert found["Digest"] == made.descriptor["digest"]
+    assert found["Layers"] == [layer["digest"] for layer in made.layers]
+    config = skopeo("inspect", "--config", f"oci:{tmp_path}/out")
+    assert config["config"]["Entrypoint"] == made.config["config"]["Entrypoint"]
+    # A copy checks every digest.
+    skopeo("--insecure-policy", "copy", f"oci:{tmp_path}/out", f"dir:{tmp_path}/copy")
