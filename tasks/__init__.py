@@ -15,6 +15,7 @@ from . import (
     image,
     merge,
     onboard,
+    push,
     train,
 )
 from .core.stage import Stage
@@ -31,9 +32,10 @@ STAGES: dict[str, Stage] = {
     "archive": archive,
     "dockerfile": dockerfile,
     "image": image,
+    "push": push,
     "onboard": onboard,
     "app": app,
 }
 
 # `doit <model>` leaves these out; they run when they are named.
-ON_REQUEST = frozenset({"archive", "app"})
+ON_REQUEST = frozenset({"archive", "push", "app"})

@@ -5,14 +5,15 @@ What comes out: the whole new file, in the stage's folder.  FastGPT's own is rea
 
 FastGPT 4.6.8 to 4.8.19 take chat models from `llmModels` of this file when they start; from 4.8.20
 on they are in its database, and `POST /api/admin/initv4820` takes them over from the file.  A file
-that is new holds the entry alone: these releases fill in `feConfigs` and `systemEnv` and take every
-missing list as empty.  That is enough to chat.  A knowledge base also needs an entry in
-`vectorModels` and one chat model with `datasetProcess: true`.
+that is new holds the entry alone: by their source (read, not run) these releases fill in
+`feConfigs` and `systemEnv` and take every missing list as empty.  That is enough to chat.  A
+knowledge base also needs an entry in `vectorModels` and a chat model with `datasetProcess: true`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,12 @@ def task(recipe: Recipe) -> TaskDict:
 def key(recipe: Recipe) -> dict[str, Any]:
     """Return the entry, the file that it goes into, and what the entry is held against."""
     found = existing()
-    file = {} if found is None else {NAME: digests.of_file(found)}
-    return {"entry": entry(recipe), "context_length": catalog.context_length(recipe), **file}
+    parts = {
+        "entry": entry(recipe),
+        "context_length": catalog.context_length(recipe),
+        NAME: digests.of_file(found) if found else None,
+    }
+    return {name: part for name, part in parts.items() if part is not None}
 
 
 def entry(recipe: Recipe) -> dict[str, Any]:
@@ -83,7 +88,7 @@ def existing() -> Path | None:
     """Return FastGPT's own config.json, if there is one.
 
     Raises:
-        UserError: the folder in the settings is none, or has a folder of that name.
+        UserError: the folder in the settings is none, or the file in it none that can be read.
     """
     found = settings.current()
     if not found.fastgpt_dir:
@@ -96,6 +101,8 @@ def existing() -> Path | None:
     if path.is_dir():
         # Docker makes one in the place of a mounted file that is missing.
         raise UserError(f"{path}: a folder, not FastGPT's file; remove it and run again")
+    if path.exists() and not os.access(path, os.R_OK):
+        raise UserError(f"{path}: you may not read it; run as its owner, or have it made readable")
     return path if path.exists() else None
 
 

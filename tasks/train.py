@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from .core import console, paths, torchbuild, trainlog, xtuner
+from .core import checkpoints, console, paths, torchbuild, trainlog, xtuner
 from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.sections import Train
@@ -44,29 +44,36 @@ def key(recipe: Recipe) -> dict[str, Any]:
 def command(recipe: Recipe, folder: Path) -> list[str]:
     """Return the command that trains in a folder, from its last checkpoint if it has one."""
     config = paths.output(recipe.name, "config") / "config.py"
-    options = [f"resume={(folder / 'last_checkpoint').is_file()}"]
+    newest = checkpoints.newest(folder)
+    options = ["resume=True", f"load_from={newest.absolute()}"] if newest else []
     if not torchbuild.has_gpu():
         options.append("env_cfg.dist_cfg.backend=gloo")
-    return xtuner.command("train", config, "--work-dir", folder, "--cfg-options", *options)
+    extra = ["--cfg-options", *options] if options else []
+    return xtuner.command("train", config, "--work-dir", folder, *extra)
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Train, follow the log, and keep what is the result: checkpoints and losses."""
     _check_machine(recipe)
-    records: list[Record] = []
-
-    def follow(line: str) -> None:
-        record = trainlog.parse(line)
-        if record:
-            records.append(record)
-            console.status(record.line())
-
+    checkpoints.drop_broken(folder)
     log = paths.log(recipe.name, "train")
-    try:
-        xtuner.run(command(recipe, folder), recipe, log, follow)
-    finally:
-        console.clear()
-        _keep_timings(records, log.with_suffix(".jsonl"))
+    history = log.with_suffix(".jsonl")
+    records = _earlier(history, folder)
+    with history.open("w", encoding="utf-8") as file:
+        file.writelines(record.json() for record in records)
+
+        def follow(line: str) -> None:
+            record = trainlog.parse(line)
+            if record:
+                records.append(record)
+                file.write(record.json())
+                file.flush()
+                console.status(record.line())
+
+        try:
+            xtuner.run(command(recipe, folder), recipe, log, follow)
+        finally:
+            console.clear()
     _check(recipe, records, folder, log)
     _keep_results(records, folder)
     last = records[-1]
@@ -122,10 +129,14 @@ def _loss(last: Record) -> Facts:
     return {"loss": last.values["loss"]}
 
 
-def _keep_timings(records: list[Record], path: Path) -> None:
-    """Write every record as a JSON line beside the log; speed differs from run to run."""
-    lines = [json.dumps({"iter": r.iteration, **r.values}) for r in records]
-    path.write_text("".join(f"{line}\n" for line in lines))
+def _earlier(history: Path, folder: Path) -> list[Record]:
+    """Return what a killed training logged up to the checkpoint that it will go on from."""
+    newest = checkpoints.newest(folder)
+    if newest is None or not history.is_file():
+        return []
+    records = map(trainlog.from_json, history.read_text(encoding="utf-8").splitlines())
+    limit = checkpoints.number(newest)
+    return [record for record in records if record and record.iteration <= limit]
 
 
 def _keep_results(records: list[Record], folder: Path) -> None:

@@ -128,6 +128,8 @@ def config(recipe: Recipe) -> dict[str, Any] | None:
         found = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; make it a file that you may read") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}:{error.colno}: {error.msg}; {cure}") from None
     except (UnicodeDecodeError, RecursionError):

@@ -6,6 +6,7 @@ SQLite database in the build folder; losing it costs one more reading of the fil
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sqlite3
 import time
@@ -17,8 +18,8 @@ from .errors import UserError
 
 State = tuple[int, int, int, int, int]
 BLOCK = 1 << 20
-# Two writes within one tick of the kernel's clock leave the same times; a digest is only kept for a
-# file whose last change is older than a tick (250 Hz).
+# Two writes within one tick of the kernel's clock (250 Hz) leave the same times: a file is read when
+# its last change is older than a tick, so that a later change shows.
 TICK_NS = 4_000_000
 
 _open: dict[Path, sqlite3.Connection] = {}
@@ -35,14 +36,14 @@ def of_file(path: Path) -> str:
     Raises:
         UserError: the file changed while it was read.
     """
-    state = state_of(path)
-    known = _ask(state)
+    known = _ask(state_of(path))
     if known:
         return known
+    state = _settled(path)
     digest = _hash(path)
     if state_of(path) != state:
         raise UserError(f"{path}: changed while it was read; run again when it is at rest")
-    remember(path, digest)
+    _keep(state, digest)
     return digest
 
 
@@ -63,11 +64,20 @@ def known(path: Path) -> str | None:
 def remember(path: Path, digest: str) -> None:
     """Note the digest of a file as it is now."""
     state = state_of(path)
-    age = time.time_ns() - max(state[3], state[4])
+    if _settled(path) == state:
+        _keep(state, digest)
+
+
+def _settled(path: Path) -> State:
+    """Return a file's state, after the tick of its last change; only ctime cannot be set by hand."""
+    state = state_of(path)
+    age = time.time_ns() - state[4]
     if 0 <= age < TICK_NS:
         time.sleep((TICK_NS - age) / 1e9)
-        if state_of(path) != state:
-            return
+    return state_of(path)
+
+
+def _keep(state: State, digest: str) -> None:
     _do(
         lambda db: db.execute(
             "insert or replace into digest values (?, ?, ?, ?, ?, ?)", (*state, digest)
@@ -103,7 +113,8 @@ def _do(work: Callable[[sqlite3.Connection], object]) -> tuple[object, ...] | No
         result = work(_database(path))
     except sqlite3.DatabaseError:
         _open.pop(path, None)
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
         return None
     except OSError:
         return None

@@ -8,7 +8,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+from pathlib import Path
 
 from doit.exceptions import InvalidDodoFile
 
@@ -42,3 +44,23 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return `, perhaps you meant 'x'?` for the known word nearest to `word`, or nothing."""
     matches = difflib.get_close_matches(word, list(known), 1, 0.6)
     return f", perhaps you meant '{matches[0]}'?" if matches else ""
+
+
+def refused(error: OSError, build: Path) -> str:
+    """Return what the system refused, where, and what to do about it.
+
+    Args:
+        build: the build folder; the system names no path when a write fails.
+    """
+    where = Path(str(error.filename)) if error.filename else build
+    ours = where.absolute().is_relative_to(build.absolute())
+    elsewhere = "set MODELWRIGHT_BUILD to a folder you can write"
+    cures = {
+        errno.ENOSPC: "the disk is full; free some space and run doit again",
+        errno.EDQUOT: "your quota is used up; free some space and run doit again",
+        errno.EFBIG: "larger than a file may be here (`ulimit -f`); raise the limit",
+        errno.EROFS: f"a read-only file system; {elsewhere}",
+        errno.EACCES: f"permission denied; {elsewhere if ours else 'make it readable for you'}",
+        errno.ENOTDIR: f"its parent is a file, not a folder; {elsewhere if ours else 'mend that'}",
+    }
+    return f"{where}: {cures.get(error.errno or 0, error.strerror or str(error))}"

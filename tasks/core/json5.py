@@ -177,7 +177,9 @@ class _Reader:
             raise self.unexpected(what)
 
     def unexpected(self, wanted: str) -> Malformed:
-        found = self.token.group()[:20] or "the end of the file"
+        # What a string says can be a secret.
+        kind, word = self.token.lastgroup, self.token.group()
+        found = "a string" if kind == "string" else word[:20] or "the end of the file"
         return Malformed(self.text, self.token.start(), f"expected {wanted}, found {found}")
 
 

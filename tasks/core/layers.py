@@ -18,6 +18,9 @@ ROOT = "data"
 BIG = 64 << 20
 BLOCK = 512
 
+# Some bytes, or a file with its size.
+Part = bytes | tuple[Path, int]
+
 
 def plan(sizes: Mapping[str, int], most: int, big: int = BIG) -> list[list[str]]:
     """Return the paths of each layer: the small files first, then the big ones.
@@ -45,10 +48,10 @@ def folders(paths: Iterable[str]) -> list[str]:
     return [f"{ROOT}/", *sorted(f"{ROOT}/{parent}/" for parent in above if parent != ".")]
 
 
-def tar(
+def parts(
     folder: Path, sizes: Mapping[str, int], paths: Iterable[str], above: Iterable[str] = ()
-) -> Iterator[bytes | memoryview]:
-    """Yield a layer's bytes; each file is read once, 1 MiB at a time.
+) -> list[Part]:
+    """Return a layer as a list of what it is put together from.
 
     Args:
         folder: the model's folder.
@@ -56,13 +59,38 @@ def tar(
         paths: the files of this layer.
         above: names of folders that the layer makes first.
     """
-    for name in above:
-        yield header(name, 0)
+    found: list[Part] = [header(name, 0) for name in above]
     for path in paths:
-        yield header(f"{ROOT}/{path}", sizes[path])
-        yield from modelfiles.pieces(folder / path, sizes[path])
-        yield bytes(-sizes[path] % BLOCK)
-    yield bytes(2 * BLOCK)
+        found.append(header(f"{ROOT}/{path}", sizes[path]))
+        found.append((folder / path, sizes[path]))
+        found.append(bytes(-sizes[path] % BLOCK))
+    return [*found, bytes(2 * BLOCK)]
+
+
+def length(layer: Iterable[Part]) -> int:
+    """Return the bytes of a layer; no file is read for it."""
+    return sum(len(part) if isinstance(part, bytes) else part[1] for part in layer)
+
+
+def read(layer: Iterable[Part], start: int = 0) -> Iterator[bytes | memoryview]:
+    """Yield a layer's bytes from an offset on; each file is read once, 1 MiB at a time."""
+    for part in layer:
+        size = len(part) if isinstance(part, bytes) else part[1]
+        if 0 < start >= size:
+            start -= size
+        elif isinstance(part, bytes):
+            yield part[start:]
+            start = 0
+        else:
+            yield from modelfiles.pieces(*part, start)
+            start = 0
+
+
+def tar(
+    folder: Path, sizes: Mapping[str, int], paths: Iterable[str], above: Iterable[str] = ()
+) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of a layer; see `parts`."""
+    return read(parts(folder, sizes, paths, above))
 
 
 def header(name: str, size: int) -> bytes:

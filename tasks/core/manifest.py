@@ -82,10 +82,17 @@ def read(path: Path) -> Manifest | None:
         raw = json.loads(path.read_bytes())
         if raw["version"] != 1 or raw["key"] != key_of(raw["stage"], raw["inputs"]):
             return None
-        files = tuple(File(**file) for file in raw["files"])
-        return Manifest(raw["model"], raw["stage"], raw["key"], raw["inputs"], files, raw["facts"])
-    except (OSError, ValueError, KeyError, TypeError):
+        files = tuple(_file(**file) for file in raw["files"])
+        facts = dict(raw["facts"].items())
+        return Manifest(raw["model"], raw["stage"], raw["key"], raw["inputs"], files, facts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _file(path: Any, size: Any, digest: Any) -> File:
+    if not (isinstance(path, str) and type(size) is int and isinstance(digest, str)):
+        raise TypeError("no file of a manifest")
+    return File(path, size, digest)
 
 
 def write(manifest: Manifest, folder: Path) -> None:
@@ -106,10 +113,19 @@ def describe(folder: Path) -> tuple[File, ...]:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder in the order of their paths; links to files count as files."""
-    for parent, folders, names in os.walk(folder):
+    """Yield the files below a folder, folder by folder in order; every link counts as a file.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    for parent, folders, names in os.walk(folder, onerror=_refuse):
         folders.sort()
-        yield from (Path(parent) / name for name in sorted(names))
+        links = [name for name in folders if (Path(parent) / name).is_symlink()]
+        yield from (Path(parent) / name for name in sorted([*names, *links]))
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def intact(manifest: Manifest, folder: Path) -> bool:
@@ -121,7 +137,7 @@ def intact(manifest: Manifest, folder: Path) -> bool:
                 return False
             if (digests.known(path) or digests.of_file(path)) != file.digest:
                 return False
-        except OSError:
+        except (OSError, ValueError):
             return False
     return True
 

@@ -57,8 +57,8 @@ def outgoing(folder: Path) -> list[str]:
     return found
 
 
-def pieces(path: Path, size: int) -> Iterator[memoryview]:
-    """Yield a file's bytes, 1 MiB at a time; a piece is good until the next one.
+def pieces(path: Path, size: int, start: int = 0) -> Iterator[memoryview]:
+    """Yield a file's bytes from an offset on, 1 MiB at a time; a piece is good until the next one.
 
     Raises:
         UserError: the file is not `size` bytes long, or changed while it was read.
@@ -66,6 +66,7 @@ def pieces(path: Path, size: int) -> Iterator[memoryview]:
     state = digests.state_of(path)
     buffer = memoryview(bytearray(digests.BLOCK))
     with path.open("rb", buffering=0) as file:
+        file.seek(start)
         while state[2] == size and (count := file.readinto(buffer)):
             yield buffer[:count]
     if state[2] != size or digests.state_of(path) != state:

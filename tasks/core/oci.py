@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,18 +63,32 @@ class Image:
         return list(self.config["rootfs"]["diff_ids"])
 
 
+def describe(pieces: Iterable[bytes | memoryview], media_type: str) -> Descriptor:
+    """Return the descriptor of a blob that is not kept."""
+    sha, size = hashlib.sha256(), 0
+    for piece in pieces:
+        sha.update(piece)
+        size += len(piece)
+    return {"mediaType": media_type, "digest": f"sha256:{sha.hexdigest()}", "size": size}
+
+
+def holds(layout: Path, digest: str) -> bool:
+    """Return whether a layout has a blob; its content is not looked at."""
+    return place(layout, digest).is_file()
+
+
 def write_blob(layout: Path, pieces: Iterable[bytes | memoryview], media_type: str) -> Descriptor:
     """Write a blob and return its descriptor; it is hashed on its way to the disk."""
     folder = layout / "blobs" / "sha256"
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / ".partial"
+    partial = folder / f".partial-{threading.get_ident()}"
     sha, size = hashlib.sha256(), 0
     with partial.open("wb") as file:
         for piece in pieces:
             sha.update(piece)
             size += file.write(piece)
     digest = f"sha256:{sha.hexdigest()}"
-    path = _place(layout, digest)
+    path = place(layout, digest)
     partial.replace(path)
     digests.remember(path, digest)
     return {"mediaType": media_type, "digest": digest, "size": size}
@@ -99,6 +114,40 @@ def write_image(layout: Path, config: Json, layers: Iterable[Descriptor]) -> Des
     return descriptor
 
 
+def parse(descriptor: Descriptor, manifest: Any, config: Any) -> Image:
+    """Return the image that a manifest and its config describe, in OCI's words.
+
+    Raises:
+        UserError: it is no image that can be taken over.
+    """
+    try:
+        image = Image(descriptor, config, tuple(map(_layer, manifest["layers"])))
+        digests = [*image.diff_ids, *(layer["digest"] for layer in image.layers)]
+        sound = len(image.diff_ids) == len(image.layers) and all(map(_DIGEST.fullmatch, digests))
+    except (LookupError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise UserError(f"{descriptor['digest']}: not a sound image; take another as base")
+    return image
+
+
+def choose(index: Any) -> Descriptor:
+    """Return the image for our platform of an index that no layout holds.
+
+    Raises:
+        UserError: it has none, or several.
+    """
+    try:
+        return _choose(Path("image.base"), {one["digest"]: one for one in index["manifests"]})
+    except (LookupError, TypeError, AttributeError):
+        raise UserError("image.base: not a sound index; take another base") from None
+
+
+def as_oci(media_type: str) -> str:
+    """Return OCI's name for a media type of Docker's."""
+    return _DOCKER.get(media_type, media_type)
+
+
 def read(layout: Path) -> Image:
     """Return a layout's image for linux/amd64, or its only one.
 
@@ -114,7 +163,7 @@ def read(layout: Path) -> Image:
         if len(image.diff_ids) != len(image.layers):
             raise UserError(f"{layout}: the image's config and manifest differ on the layers")
         for digest in (*image.diff_ids, *(layer["digest"] for layer in image.layers)):
-            _place(layout, digest)
+            place(layout, digest)
         return image
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
@@ -144,7 +193,7 @@ def check(layout: Path, descriptor: Descriptor) -> Path:
     Raises:
         UserError: it is not.
     """
-    path = _place(layout, descriptor["digest"])
+    path = place(layout, descriptor["digest"])
     if not path.is_file():
         raise UserError(f"{path}: the blob is missing; copy the layout anew")
     size = path.stat().st_size
@@ -161,7 +210,7 @@ def take(layout: Path, other: Path, descriptor: Descriptor) -> None:
     Raises:
         UserError: it is missing, or its size or digest is wrong.
     """
-    target = _place(layout, descriptor["digest"])
+    target = place(layout, descriptor["digest"])
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
         source = check(other, descriptor).resolve()
@@ -177,7 +226,12 @@ def take(layout: Path, other: Path, descriptor: Descriptor) -> None:
     check(layout, descriptor)
 
 
-def _place(layout: Path, digest: str) -> Path:
+def place(layout: Path, digest: str) -> Path:
+    """Return the path of a blob.
+
+    Raises:
+        UserError: the digest has not the form of one.
+    """
     if not _DIGEST.fullmatch(digest):
         raise UserError(f"{layout}: {digest!r} is not a sha256 digest; copy the layout anew")
     return layout / "blobs" / "sha256" / digest.removeprefix("sha256:")
@@ -220,5 +274,4 @@ def _layer(descriptor: Descriptor) -> Descriptor:
 
 
 def _as_oci(descriptor: Descriptor) -> Descriptor:
-    media_type = descriptor["mediaType"]
-    return {**descriptor, "mediaType": _DOCKER.get(media_type, media_type)}
+    return {**descriptor, "mediaType": as_oci(descriptor["mediaType"])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from . import settings
@@ -18,8 +19,13 @@ def build() -> Path:
 
 def inside(path: Path) -> Path:
     """Return `path` relative to the project's root if it lies in there, else absolute."""
-    absolute = (ROOT / path.expanduser()).absolute()
+    absolute = (ROOT / expand(path)).absolute()
     return absolute.relative_to(ROOT) if absolute.is_relative_to(ROOT) else absolute
+
+
+def expand(path: str | Path) -> Path:
+    """Return a path with `~` filled in; that of a user who is not here stays as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # pathlib's raises
 
 
 def output(model: str, stage: str) -> Path:

@@ -39,5 +39,6 @@ def models(
             for name, module in stages.items()
             if name not in on_request and module.wanted(recipe)
         ]
-        doc = f"Build {recipe.name} from {recipe.base.label}."
+        origin = recipe.base.hub or recipe.beside(recipe.base.label)
+        doc = f"Build {recipe.name} from {origin}."
         yield {"basename": recipe.name, "actions": None, "task_dep": wanted, "doc": doc}

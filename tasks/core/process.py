@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -50,6 +51,7 @@ def run(
             start_new_session=True,
             preexec_fn=_die_with(os.getpid()),
         )
+        threading.Thread(target=_end_rest, args=[child.pid], daemon=True).start()
         try:
             assert child.stdout is not None
             for raw in child.stdout:
@@ -77,16 +79,29 @@ def _die_with(parent: int) -> Callable[[], None]:
     return ask
 
 
+def _end_rest(leader: int) -> None:
+    """Once the command has ended, end what it left running, which may hold its output open.
+
+    The command is not yet reaped then, so that its number means nobody else.
+    """
+    with contextlib.suppress(ChildProcessError, ProcessLookupError):
+        os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)
+        os.killpg(leader, signal.SIGKILL)
+
+
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End the whole process group, also what the command itself left running."""
-    for number, seconds in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
+    """End the whole process group, also when we are told a second time to stop."""
+    if child.returncode is not None:
+        return
+    try:
+        os.killpg(child.pid, signal.SIGTERM)
+        child.wait(GRACE)
+    except (ProcessLookupError, subprocess.TimeoutExpired):
+        pass
+    finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(seconds)
-            break
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from . import settings, yamlfile
+from . import paths, settings, yamlfile
 from .errors import LoadError, nearest
 from .sections import (
     Adapter,
@@ -56,7 +56,7 @@ class Recipe(Section):
 
     def beside(self, path: str) -> Path:
         """Return a path that the recipe names, which starts at the recipe's own folder."""
-        return self.file.parent / self.name / Path(path).expanduser()
+        return self.file.parent / self.name / paths.expand(path)
 
     @property
     def tuned(self) -> bool:
@@ -73,7 +73,7 @@ class Recipe(Section):
 
         A key that has no value is left out, so that a later release can add keys and wake nothing.
         """
-        flat = dict(_flatten(self.model_dump(mode="json", exclude_none=True), ""))
+        flat = dict(_flatten(self.model_dump(mode="json", exclude_none=True, by_alias=True), ""))
         return {
             key: value
             for key, value in flat.items()
@@ -90,7 +90,7 @@ def load(reserved: frozenset[str] = frozenset()) -> list[Recipe]:
     Raises:
         LoadError: every fault of every recipe, in one go.
     """
-    folder = Path(settings.current().recipes)
+    folder = paths.expand(settings.current().recipes)
     if not folder.is_dir():
         where = settings.current().where("recipes")
         raise LoadError([f"{folder}: no such folder ({where}); make it, or name another"])
@@ -111,27 +111,46 @@ def read(path: Path, reserved: frozenset[str] = frozenset()) -> Recipe:
     Raises:
         LoadError: every fault in it, each with file, line and key path.
     """
-    name = path.name.removesuffix(path.suffix)
-    if path.suffix != ".yaml":
-        raise LoadError([f"{path}: call it {name}.yaml"])
-    if not NAME.fullmatch(name) or name in reserved:
-        taken = name in reserved
-        raise LoadError([f"{path}: {_bad_name(name, taken)}"])
-    content, lines = yamlfile.load(path)
+    faults = [f"{path}: {fault}" for fault in _name_faults(path, reserved)]
+    try:
+        recipe = _validated(path, *yamlfile.load(path))
+    except LoadError as error:
+        faults.append(str(error))
+    if faults:
+        raise LoadError(faults)
+    return recipe
+
+
+def _validated(path: Path, content: Any, lines: dict[yamlfile.KeyPath, int]) -> Recipe:
     if not isinstance(content, dict):
         raise LoadError([f"{path}:1: a recipe is `key: value` lines, with `base:` at least"])
-    for field in ("name", "file"):
-        if field in content:
-            line = lines[(field,)]
-            raise LoadError(
-                [f"{path}:{line}: {field}: unknown key; the file's name is the model's"]
-            )
+    faults = [
+        f"{path}:{_line((str(key),), lines)}: {key}: {what}"
+        for key in content
+        if (what := _key_fault(key))
+    ]
     try:
-        return Recipe(**content, name=name, file=path)
+        sections = {key: value for key, value in content.items() if not _key_fault(key)}
+        recipe = Recipe(**sections, name=path.stem, file=path)
     except ValidationError as error:
-        raise LoadError(_faults(path, error, lines)) from None
-    except TypeError:
-        raise LoadError([f"{path}:1: every key must be a word"]) from None
+        faults += _faults(path, error, lines)
+    if faults:
+        raise LoadError(faults)
+    return recipe
+
+
+def _key_fault(key: Any) -> str:
+    if not isinstance(key, str):
+        return "a key must be a word; put it in quotes if it is one"
+    return "unknown key; the file's name is the model's" if key in ("name", "file") else ""
+
+
+def _name_faults(path: Path, reserved: frozenset[str]) -> Iterator[str]:
+    name = path.name.removesuffix(path.suffix)
+    if path.suffix != ".yaml":
+        yield f"call it {name}.yaml"
+    if not NAME.fullmatch(name) or name in reserved:
+        yield _bad_name(name, name in reserved)
 
 
 def _bad_name(name: str, taken: bool) -> str:
@@ -188,6 +207,8 @@ def _say(fault: Any) -> str:
         return "should be text; put it in quotes"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return "should hold `key: value` lines"
+    if kind == "none_required":
+        return "cannot be given here; take it out"
     if kind == "literal_error":
         return f"should be {context['expected']}"
     message: str = fault["msg"]
@@ -201,7 +222,8 @@ def _fields_at(loc: tuple[Any, ...]) -> list[str]:
         found = section.model_fields.get(step) if isinstance(step, str) else None
         if found is not None:
             section = _section_of(found.annotation) or section
-    return [name for name in section.model_fields if name not in ("name", "file")]
+    fields = section.model_fields.items()
+    return [field.alias or name for name, field in fields if name not in ("name", "file")]
 
 
 def _section_of(annotation: Any) -> Any:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
-Natural = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
+
+def _no_switch(value: Any) -> Any:
+    """Refuse `yes` and `off` where a number is meant: Python would take them for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("should be a number")
+    return value
+
+
+Int = Annotated[int, BeforeValidator(_no_switch)]
+Real = Annotated[float, BeforeValidator(_no_switch)]
+Natural = Annotated[Int, Field(gt=0)]
+Share = Annotated[Real, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
 
 # PROMPT_TEMPLATE of xtuner 0.2.0.
@@ -25,18 +36,28 @@ class Section(BaseModel):
     """A part of a recipe: frozen, and unknown keys are faults."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, protected_namespaces=()
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
     )
 
 
 class Source(Section):
     """Where files come from: exactly one of the ways."""
 
-    ways: ClassVar[tuple[str, ...]] = ("hub", "path")
+    ways: ClassVar[tuple[str, ...]] = ("hub", "git", "modelscope", "http", "path")
 
     hub: Name | None = None
+    git: Name | None = None
+    modelscope: Name | None = None
+    http: Annotated[str, Field(pattern=r"^https?://[^\s/]+/\S+$")] | None = None
     path: Name | None = None
-    revision: Name = "main"
+    revision: Name | None = None
+    digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
+    allow: tuple[Name, ...] = ()
+    ignore: tuple[Name, ...] = ()
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -44,12 +65,21 @@ class Source(Section):
         if len(given) != 1:
             found = " and ".join(given) if given else "none"
             raise ValueError(f"give exactly one of {', '.join(self.ways)}; found {found}")
+        if self.http and not self.digest:
+            raise ValueError("http needs `digest: sha256:...`; `sha256sum` prints it")
+        if re.match(r"[a-z+]+://[^/@\s]+:[^/@\s]*@", self.git or self.http or ""):
+            raise ValueError("take the password out of the URL; keep it in ~/.netrc")
         return self
 
     @property
+    def way(self) -> str:
+        """Which of the ways it is."""
+        return next(way for way in self.ways if getattr(self, way))
+
+    @property
     def label(self) -> str:
-        """What people call it: the Hub's name, or the folder as the recipe has it."""
-        return self.hub or self.path or ""
+        """What people call it: the hub's name, the URL, or the folder as the recipe has it."""
+        return str(getattr(self, self.way))
 
 
 class Base(Source):
@@ -98,20 +128,20 @@ class Train(Section):
     sequence_parallel_size: Natural = 1
     batch_size: Natural = 1
     accumulative_counts: Natural = 16
-    dataloader_num_workers: Annotated[int, Field(ge=0)] = 0
+    dataloader_num_workers: Annotated[Int, Field(ge=0)] = 0
     max_epochs: Natural | None = None
     max_iters: Natural | None = None
     optim_type: Literal["AdamW", "Adam", "SGD"] = "AdamW"
-    lr: Annotated[float, Field(gt=0)] = 2e-4
+    lr: Annotated[Real, Field(gt=0)] = 2e-4
     betas: tuple[Share, Share] = (0.9, 0.999)
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_norm: Annotated[float, Field(gt=0)] = 1.0
+    weight_decay: Annotated[Real, Field(ge=0)] = 0.0
+    max_norm: Annotated[Real, Field(gt=0)] = 1.0
     warmup_ratio: Share = 0.03
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
-    seed: Annotated[int, Field(ge=0)] | None = 0
+    seed: Annotated[Int, Field(ge=0)] | None = 0
     deterministic: bool = False
     save_steps: Natural = 500
-    save_total_limit: Annotated[int, Field(ge=-1)] = 2
+    save_total_limit: Annotated[Int, Field(ge=-1)] = 2
     save_optimizer: bool = True
     log_interval: Natural = 10
     evaluation_freq: Natural | None = 500
@@ -149,8 +179,13 @@ class Adapter(Source):
 
 
 class Merge(Section):
-    """How merged weights are written."""
+    """How merged weights are written, and the adapter before them.
 
+    Attributes:
+        tool: what writes both: our own streaming code, or xtuner's tools, which write float16.
+    """
+
+    tool: Literal["streaming", "xtuner"] = Field("streaming", alias="with")
     shard_size: Annotated[str, Field(pattern=r"^[1-9][0-9]*(MB|GB)$")] = "5GB"
 
 
@@ -179,7 +214,10 @@ class Image(Section):
     ]
     tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")] = "latest"
     builder: Literal["oci"] = "oci"
+    layout: bool | None = None
     entrypoint: tuple[Name, ...] | None = None
+    env: dict[Name, str] = {}
+    labels: dict[Name, str] = {}
 
 
 class Onboard(Section):
@@ -196,8 +234,8 @@ class FastGPT(Section):
     maxContext: Natural = 8000
     maxResponse: Natural = 8000
     quoteMaxToken: Natural = 8000
-    maxTemperature: Annotated[float, Field(ge=0)] = 1.2
-    charsPointsPrice: Annotated[float, Field(ge=0)] = 0
+    maxTemperature: Annotated[Real, Field(ge=0)] = 1.2
+    charsPointsPrice: Annotated[Real, Field(ge=0)] = 0
     censor: bool = False
     vision: bool = False
     datasetProcess: bool = False

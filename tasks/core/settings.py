@@ -27,17 +27,25 @@ class Settings:
         recipes: the folder of recipes.
         build: the folder of results.
         default: the model that plain `doit` builds.
+        python: the Python that ./doitw makes .venv with; nothing else reads it.
         toolchain_xtuner: an interpreter that has xtuner, used instead of our own toolchain.
         torch: which build of torch a toolchain gets: cpu, cuda or auto.
+        registry: where images are pushed, `host[:port][/prefix]`.
+        registry_ca: a PEM file of a CA that registries' certificates may come from.
+        registry_insecure: registries, by host[:port] and divided by commas, that may speak plain
+            http or show any certificate; on the loopback plain http is always allowed.
         fastgpt_dir: the folder that holds FastGPT's config.json.
     """
 
     recipes: str = "recipes"
     build: str = "build"
     default: str = "tiny-agent"
+    python: str = ""
     toolchain_xtuner: str = ""
     torch: str = "auto"
     registry: str = ""
+    registry_ca: str = ""
+    registry_insecure: str = ""
     fastgpt_dir: str = ""
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -71,7 +79,8 @@ def read(environ: Mapping[str, str], dotenv: Path, yaml: Path) -> Settings:
         values[name], sources[name] = value, where
     if faults:
         raise LoadError(faults)
-    return Settings(**values, sources=sources)
+    # An empty value is the default: an empty MODELWRIGHT_BUILD would else be the project itself.
+    return Settings(**{name: value for name, value in values.items() if value}, sources=sources)
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
@@ -84,7 +93,13 @@ def _from_dotenv(path: Path) -> Iterator[tuple[str, str, str]]:
     """Yield NAME=value lines; other programs' variables in the file are not ours to judge."""
     if not path.exists():
         return
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise LoadError([f"{path}: byte {error.start}: not UTF-8; save it as UTF-8"]) from None
+    except OSError as error:
+        raise LoadError([f"{path}: {error.strerror}"]) from None
+    for number, line in enumerate(text.splitlines(), 1):
         variable, sign, value = line.strip().removeprefix("export ").partition("=")
         if sign and variable.strip().startswith(PREFIX):
             name = variable.strip().removeprefix(PREFIX).lower()

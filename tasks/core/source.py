@@ -39,7 +39,7 @@ def files(folder: Path) -> list[Path]:
     """Return the files of a source below its folder, in order.
 
     Raises:
-        UserError: a link leads nowhere, or out of sight.
+        UserError: a link to a folder or to nowhere, or a name that cannot be written down.
     """
     found = [
         path
@@ -51,8 +51,10 @@ def files(folder: Path) -> list[Path]:
             raise UserError(f"{path}: this name is ours; move the file away")
         if not path.is_file():
             raise UserError(
-                f"{path}: a link that leads nowhere, or no plain file; remove or mend it"
+                f"{path}: a link to a folder or to nowhere, or no plain file; remove or mend it"
             )
+        if not path.name.isprintable() or not str(path.relative_to(folder)).isprintable():
+            raise UserError(f"{str(path)!r}: a name that not every tool reads alike; rename it")
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import shutil
 import time
 import traceback
@@ -13,7 +13,7 @@ from doit.exceptions import TaskFailed
 
 from . import console, ledger, lock, manifest, paths, publish, toolchain
 from .digests import of_file
-from .errors import UserError
+from .errors import UserError, refused
 from .manifest import Manifest
 from .recipe import Recipe
 
@@ -41,6 +41,10 @@ class Stage(Protocol):
 
     # Fill an empty folder; return facts for the manifest.
     def run(self, recipe: Recipe, folder: Path) -> Facts: ...
+
+    # Two more functions are optional.  `settle(recipe)` writes into the recipe's lock what a moving
+    # name stands for, before the inputs are read.  `drifted(recipe)` asks the outside whether a
+    # result that is fresh by its manifest is no longer there.
 
 
 class NotReady(Exception):
@@ -100,9 +104,12 @@ def is_fresh(name: str, stage: Stage, recipe: Recipe) -> bool:
         return False
     try:
         key = manifest.key_of(name, inputs(name, stage, recipe))
-    except (NotReady, UserError):
+    except (NotReady, UserError, OSError):
         return False
-    return receipt.key == key and manifest.intact(receipt, paths.output(recipe.name, name))
+    if receipt.key != key or not manifest.intact(receipt, paths.output(recipe.name, name)):
+        return False
+    drifted = getattr(stage, "drifted", None)
+    return not (drifted and drifted(recipe))
 
 
 def act(name: str, stage: Stage, recipe: Recipe) -> TaskFailed | None:
@@ -116,14 +123,15 @@ def act(name: str, stage: Stage, recipe: Recipe) -> TaskFailed | None:
             f"{error} has no result for {recipe.name}; run `doit {error}:{recipe.name}`"
         )
     except OSError as error:
-        return TaskFailed(_explain(error))
+        return TaskFailed(refused(error, paths.build()))
     except KeyboardInterrupt:
         console.say(f"   {name}:{recipe.name} stopped; run doit again to go on")
         raise SystemExit(130) from None
     except Exception:  # noqa: BLE001  # the last resort: no traceback, but a log
         path = paths.log(recipe.name, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(traceback.format_exc(), encoding="utf-8")
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(traceback.format_exc(), encoding="utf-8")
         return TaskFailed(f"a fault of ours; what happened is in {path}, please report it")
     return None
 
@@ -134,6 +142,7 @@ def execute(name: str, stage: Stage, recipe: Recipe) -> None:
     with lock.held(recipe.name, name):
         if not forced and is_fresh(name, stage, recipe):
             return
+        getattr(stage, "settle", _nothing)(recipe)
         before = inputs(name, stage, recipe)
         key = manifest.key_of(name, before)
         started = time.monotonic()
@@ -145,6 +154,10 @@ def execute(name: str, stage: Stage, recipe: Recipe) -> None:
         seconds = time.monotonic() - started
         ledger.note(recipe.name, name, key=key, seconds=round(seconds, 3), bytes=receipt.size)
         console.say(f"   {console.summary(receipt)}  ({console.duration(seconds)})")
+
+
+def _nothing(recipe: Recipe) -> None:
+    """Settle nothing: the stage has no moving names."""
 
 
 def _work(name: str, stage: Stage, recipe: Recipe, before: dict[str, Any], key: str) -> Path:
@@ -178,7 +191,9 @@ def clean(name: str, recipe: Recipe) -> None:
 def _label(path: Path, recipe: Recipe) -> str:
     """Return how the manifest calls an input file: never an absolute path."""
     own = recipe.file.parent
-    return str(path.relative_to(own) if path.is_relative_to(own) else path)
+    if path.is_relative_to(own):
+        return str(path.relative_to(own))
+    return path.name if path.is_absolute() else str(path)
 
 
 def _digest(path: Path, recipe: Recipe) -> str:
@@ -186,15 +201,3 @@ def _digest(path: Path, recipe: Recipe) -> str:
         return of_file(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {recipe.file} names it") from None
-
-
-def _explain(error: OSError) -> str:
-    """Return what the system refused and what to do about it."""
-    where = error.filename or "the build folder"
-    cures = {
-        errno.ENOSPC: "the disk is full; free some space and run doit again",
-        errno.EDQUOT: "your quota is used up; free some space and run doit again",
-        errno.EROFS: "a read-only file system; set MODELWRIGHT_BUILD to a folder you can write",
-        errno.EACCES: "permission denied; set MODELWRIGHT_BUILD to a folder you can write",
-    }
-    return f"{where}: {cures.get(error.errno or 0, error.strerror or str(error))}"

@@ -6,6 +6,7 @@ time: 0.30  data_time: 0.01  loss: 1.2  tflops: 0.1  tokens_per_sec: 4000  grad_
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,6 +37,19 @@ class Record:
             if name in self.values:
                 parts.append(f"{name.replace('_per_sec', '/s')} {self.values[name]:{form}}")
         return "  ".join([*parts, *([f"left {self.left}"] if self.left else [])])
+
+    def json(self) -> str:
+        """Return the record as a JSON line."""
+        return json.dumps({"iter": self.iteration, "total": self.total, **self.values}) + "\n"
+
+
+def from_json(line: str) -> Record | None:
+    """Return the record in a JSON line, or None where a kill cut it short."""
+    try:
+        values = json.loads(line)
+        return Record(values.pop("iter"), values.pop("total"), values, "")
+    except (ValueError, KeyError, AttributeError):
+        return None
 
 
 def parse(line: str) -> Record | None:

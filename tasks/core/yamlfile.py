@@ -11,6 +11,24 @@ from .errors import LoadError
 
 KeyPath = tuple[str | int, ...]
 SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# Anchors let a few lines stand for billions, or for something that contains itself.
+DEEPEST, MOST = 40, 50_000
+
+
+class _Loader(SafeLoader):  # type: ignore[misc]  # one of two classes
+    """The safe loader, which here tells the line also of a value that does not fit its tag."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, AttributeError):
+            kind = node.tag.rpartition(":")[2]
+            problem = f"'{node.value}' is no {kind}; put it in quotes if it is text"
+            raise _Refused(None, None, problem, node.start_mark) from None
+
+
+class _Refused(yaml.MarkedYAMLError):
+    """YAML, but not as we accept it."""
 
 
 def load(path: Path) -> tuple[Any, dict[KeyPath, int]]:
@@ -27,32 +45,46 @@ def load(path: Path) -> tuple[Any, dict[KeyPath, int]]:
         ) from None
     except OSError as error:
         raise LoadError([f"{path}: {error.strerror}"]) from None
-    loader = SafeLoader(text)
     try:
-        node = loader.get_single_node()
-        if node is None:
-            return None, {}
-        lines: dict[KeyPath, int] = {}
-        faults = list(_walk(node, (), lines))
-        if faults:
-            raise LoadError(f"{path}:{fault}" for fault in faults)
-        return loader.construct_document(node), lines
+        content, lines, faults = _parse(text)
     except yaml.MarkedYAMLError as error:
         raise LoadError([f"{path}:{_explain(error, text)}"]) from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise LoadError([f"{path}: {error}"]) from None
+    except yaml.reader.ReaderError as error:
+        line = text.encode()[: error.position].count(b"\n") + 1
+        raise LoadError([f"{path}:{line}: a control character; remove it"]) from None
+    except RecursionError:
+        raise LoadError([f"{path}:1: nested more than {DEEPEST} deep"]) from None
+    if faults:
+        raise LoadError(f"{path}:{fault}" for fault in faults)
+    return content, lines
+
+
+def _parse(text: str) -> tuple[Any, dict[KeyPath, int], list[str]]:
+    """Return content, lines and faults."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        lines: dict[KeyPath, int] = {}
+        faults = _walk(node, (), lines) if node else []
+        return loader.construct_document(node) if node and not faults else None, lines, faults
     finally:
         loader.dispose()
 
 
 def _walk(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int]) -> list[str]:
     """Note the line of everything below `node`; return what is wrong there."""
+    if len(at) > DEEPEST or len(lines) > MOST:
+        problem = "too much, or an anchor inside itself; write the values out"
+        raise _Refused(None, None, problem, node.start_mark)
     lines.setdefault(at, node.start_mark.line + 1)
     faults = []
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            here = (*at, key.value) if isinstance(key, yaml.ScalarNode) else at
             line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                faults.append(f"{line}: a key must be a word")
+                continue
+            here = (*at, key.value)
             if here in lines:
                 where = ".".join(map(str, here))
                 faults.append(
@@ -73,6 +105,8 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
     number = mark.line + 1 if mark else 1
     line = (text.splitlines() or [""])[min(number, len(text.splitlines()) or 1) - 1]
     problem = error.problem or str(error)
+    if isinstance(error, _Refused):
+        return f"{number}: {problem}"
     if "\t" in line[: len(line) - len(line.lstrip())] or "'\\t'" in problem:
         return f"{number}: a tab; indent with spaces"
     if "could not determine a constructor" in problem:

@@ -132,6 +132,7 @@ def test_of_a_key_given_twice_the_last_counts() -> None:
         ("// only a comment", "1:18: expected a value, found the end of the file"),
         ('{\n  "a": [1,\r\n    2 3]\n}', "3:7: expected ',' or ']', found 3"),
         ("{\n'a' 1}", "2:5: expected ':', found 1"),
+        ('{"token" "sk-1"}', "1:10: expected ':', found a string"),
         ("{1: 2}", "1:2: expected a key, found 1"),
         ("[,]", "1:2: expected a value, found ,"),
         ("[1,,]", "1:4: expected a value, found ,"),

@@ -14,7 +14,7 @@ from tasks.core import json5, json5edit
 
 from .test_json5 import VALUES, WORDS, documents
 
-ENTRIES = st.dictionaries(
+ENTRIES: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
     st.sampled_from(["model", "name", "n"]), st.integers() | st.just({}), min_size=1
 )
 CONFIGS = st.builds(
@@ -30,7 +30,7 @@ PIECES = re.compile(
 
 
 def pieces(text: str) -> list[str]:
-    """Return the strings, comments and other characters of a text, without the blanks between them."""
+    """Return the strings, comments and other characters of a text, without blanks in between."""
     return [piece.rstrip() for piece in PIECES.findall(text)]
 
 
@@ -164,10 +164,10 @@ def test_the_entry_is_laid_out_as_its_neighbours_are(text: str, made: str) -> No
     ("text", "made"),
     [
         ("{}", '{"new": [{"k": 1}]}'),
+        ('{\n  "a": 1}', '{\n  "a": 1,\n  "new": [\n    {\n      "k": 1\n    }\n  ]}'),
         (
-            '{\n  "a": {}, // kept\n  // kept too\n}\n',
-            '{\n  "a": {}, // kept\n  // kept too\n'
-            '  "new": [\n    {\n      "k": 1\n    }\n  ]\n}\n',
+            '{\n  "a": {}, // kept\n  // too\n}\n',
+            '{\n  "a": {}, // kept\n  // too\n  "new": [\n    {\n      "k": 1\n    }\n  ]\n}\n',
         ),
     ],
 )

@@ -33,6 +33,11 @@ def test_a_header_is_what_the_standard_library_writes(size: int) -> None:
     assert ours == info.tobuf(tarfile.GNU_FORMAT, "utf-8", "strict")
 
 
+def test_a_name_of_100_bytes_needs_no_entry_of_its_own() -> None:
+    assert len(layers.header("x" * 100, 0)) == BLOCK
+    assert len(layers.header("x" * 101, 0)) == 3 * BLOCK
+
+
 @pytest.mark.parametrize("length", [1, 94, 95, 96, 97, 250, 506, 507, 508, 1200])
 @pytest.mark.parametrize("letter", ["a", "é", "模"])
 def test_a_long_name_is_read_back(tmp_path: Path, letter: str, length: int) -> None:

@@ -84,6 +84,7 @@ def test_a_link_to_a_file_counts_as_the_file(tmp_path: Path) -> None:
 def test_what_is_left_out_may_be_odd(tmp_path: Path) -> None:
     fill(tmp_path, "config.json")
     (tmp_path / ".git").symlink_to("nowhere")
+    (tmp_path / "a\nb.log").write_text("")
     assert modelfiles.outgoing(tmp_path) == ["config.json"]
 
 

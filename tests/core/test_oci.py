@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,14 @@ def test_a_faulty_layout_is_refused(layout: Path, fault: str) -> None:
         oci.verify(layout)
 
 
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.startswith("digest ")])
+def test_no_digest_is_handed_on_unread(layout: Path, fault: str) -> None:
+    damage, message = FAULTS[fault]
+    damage(layout)
+    with pytest.raises(UserError, match=message):
+        oci.read(layout)
+
+
 def test_a_config_that_lies_about_a_plain_layer_is_refused(tmp_path: Path) -> None:
     layer = oci.write_blob(tmp_path, [b"layer"], oci.LAYER)
     other = f"sha256:{'0' * 64}"
@@ -241,6 +250,20 @@ def test_where_links_are_refused_a_blob_is_copied(
     (taken,) = (tmp_path / "new/blobs/sha256").iterdir()
     assert taken.read_bytes() == lowest(layout).read_bytes()
     assert not taken.samefile(lowest(layout))
+
+
+def test_a_blob_that_changes_while_it_is_taken_is_refused(
+    layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def meddle(source: Path, target: Path) -> None:
+        link(source, target)
+        source.write_bytes(b"?" * source.stat().st_size)
+
+    monkeypatch.setattr("os.link", meddle)
+    with pytest.raises(UserError, match="another digest"):
+        oci.take(tmp_path / "new", layout, oci.read(layout).layers[0])
 
 
 def test_a_linked_blob_does_not_become_a_link_to_a_link(layout: Path, tmp_path: Path) -> None:

@@ -97,7 +97,6 @@ def prepare_training() -> None:
     datasets.disable_caching()
     widen_warm_up()
     make_checkpoints_repeatable()
-    allow_own_checkpoints()
 
 
 def widen_warm_up() -> None:
@@ -122,30 +121,53 @@ def widen_warm_up() -> None:
 
 
 def make_checkpoints_repeatable() -> None:
-    """Leave times and paths out of what CheckpointHook saves."""
+    """Leave times and paths out of what CheckpointHook saves, and code: only plain values stay.
+
+    mmengine pickles its HistoryBuffer objects, which torch rightly refuses to load; a list of their
+    values and counts says the same.
+    """
     from mmengine.hooks import CheckpointHook
+    from mmengine.logging import HistoryBuffer, MessageHub
 
     def strip(self: Any, runner: Any, checkpoint: dict[str, Any]) -> None:
         for name in UNREPEATABLE:
             checkpoint["meta"].pop(name, None)
-        hub = checkpoint.get("message_hub", {})
+        hub = checkpoint["message_hub"]
         for part in ("log_scalars", "runtime_info", "resumed_keys"):
-            entries = hub.get(part, {})
-            for name in [n for n in entries if n.split("/")[-1] in UNREPEATABLE + TIMINGS]:
-                del entries[name]
+            for name in [n for n in hub[part] if n.split("/")[-1] in UNREPEATABLE + TIMINGS]:
+                del hub[part][name]
+        scalars = hub["log_scalars"].items()
+        hub["log_scalars"] = {name: [part.tolist() for part in s.data] for name, s in scalars}
+        for part in checkpoint:
+            checkpoint[part] = unshared(checkpoint[part])
+
+    original = MessageHub.load_state_dict
+
+    def load(self: Any, state: dict[str, Any]) -> None:
+        scalars = {n: HistoryBuffer(*parts) for n, parts in state["log_scalars"].items()}
+        original(self, {**state, "log_scalars": scalars})
 
     CheckpointHook.before_save_checkpoint = strip
+    MessageHub.load_state_dict = load
 
 
-def allow_own_checkpoints() -> None:
-    """Let torch load the few plain types, beside tensors, that mmengine's checkpoints hold."""
-    import numpy
-    import torch
-    from mmengine.logging import HistoryBuffer
+def unshared(value: Any) -> Any:
+    """Return a copy in which equal strings are one object and containers are each their own.
 
-    plain = [numpy.ndarray, numpy.dtype, numpy.dtypes.Float64DType, numpy.dtypes.Int64DType]
-    make = [numpy._core.multiarray._reconstruct, numpy._core.multiarray.scalar]
-    torch.serialization.add_safe_globals([HistoryBuffer, *plain, *make])
+    A pickle says "as above" for the same object, and a resumed training shares other objects
+    than an undisturbed one.
+    """
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, dict):
+        same = type(value)()
+        same.update((unshared(key), unshared(inner)) for key, inner in value.items())
+        if hasattr(value, "__dict__"):
+            vars(same).update(unshared(vars(value)))  # torch keeps _metadata there
+        return same
+    if type(value) in (list, tuple):
+        return type(value)(unshared(inner) for inner in value)
+    return value
 
 
 if __name__ == "__main__":

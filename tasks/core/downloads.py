@@ -1,0 +1,327 @@
+"""Fetch files whose size and digest are known beforehand: side by side, resumed, hashed in flight.
+
+A fetched file lies once in the build folder, by its digest, and stages link to it: two recipes with
+one base share the copy, and a new revision fetches only what changed.  huggingface_hub moves the
+bytes, whatever the server.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from . import console, digests, paths
+from .errors import UserError
+
+WORKERS = 8
+ATTEMPTS = 5
+PAUSE = 1.0
+# Left free: a disk that is full to the last byte stops more than us.
+RESERVE = 64 << 20
+BROKEN = (500, 502, 503, 504)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file to fetch.
+
+    Attributes:
+        path: where it belongs, below the stage's folder.
+        digest: `sha256:...`, or `git:...` for a Git object's SHA-1.
+    """
+
+    path: str
+    size: int
+    digest: str
+    url: str
+
+
+def place(digest: str) -> Path:
+    """Return where the file with a digest lies, or will."""
+    return paths.build() / ".downloads" / digest.replace(":", "-")
+
+
+def fetch(
+    remotes: Sequence[Remote],
+    folder: Path,
+    headers: Mapping[str, str],
+    nearby: Callable[[Remote], Path | None] = lambda remote: None,
+) -> None:
+    """Link every file into a folder, after fetching those that are not here yet.
+
+    Args:
+        headers: sent to the server of each URL, and to no other.
+        nearby: finds a file on this machine that may be the same.
+
+    Raises:
+        UserError: the disk is too small, or a server sends other bytes than it promised.
+    """
+    _refuse_small_disk([remote for remote in remotes if not place(remote.digest).exists()])
+    progress = Progress(sum(remote.size for remote in remotes))
+    pool = ThreadPoolExecutor(WORKERS)
+    try:
+        # The largest first: a big file begun last would run alone.
+        order = sorted(remotes, key=lambda remote: -remote.size)
+        jobs = [pool.submit(_get, remote, headers, nearby, progress) for remote in order]
+        for job in jobs:
+            job.result()
+    finally:
+        progress.stopped.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+        console.clear()
+    for remote in remotes:
+        link(place(remote.digest), folder / remote.path)
+
+
+def link(target: Path, at: Path) -> None:
+    """Put a link to a fetched file; relative, so that the build folder can be moved."""
+    at.parent.mkdir(parents=True, exist_ok=True)
+    at.unlink(missing_ok=True)
+    at.symlink_to(os.path.relpath(target, at.parent))
+
+
+def take(path: Path, digest: str) -> Path:
+    """Move a file that another program fetched and verified to its place among the fetched."""
+    target = place(digest)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.replace(target)
+    if digest.startswith("sha256:"):
+        digests.remember(target, digest)
+    return target
+
+
+def is_whole(path: Path, size: int, digest: str) -> bool:
+    """Return whether a file is what it should be; a file not changed since is not read again."""
+    if not path.is_file() or path.stat().st_size != size:
+        return False
+    if digest.startswith("git:"):
+        hasher = Hasher(size, digest)
+        with path.open("rb") as file:
+            while block := file.read(digests.BLOCK):
+                hasher.update(block)
+        return hasher.agrees
+    return digests.of_file(path) == digest
+
+
+class Progress:
+    """What all transfers together have done, and whether they must stop."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self.stopped = threading.Event()
+
+    def add(self, count: int) -> None:
+        """Count bytes; show them now and then."""
+        if self.stopped.is_set():
+            raise InterruptedError(errno.EINTR, "stopped")
+        self.done += count
+        console.status(f"{console.size(self.done)} of {console.size(self.total)}")
+
+
+class Hasher:
+    """sha256 of a file and, where a Git object's SHA-1 was promised, that too."""
+
+    def __init__(self, size: int, digest: str) -> None:
+        self.expected = digest
+        self.sha256 = hashlib.sha256()
+        # Git's own object format; SHA-1 is what the Hub tells of small files, not our choice.
+        self.git = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+
+    def update(self, block: bytes) -> None:
+        self.sha256.update(block)
+        if self.expected.startswith("git:"):
+            self.git.update(block)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the bytes so far are those that were promised."""
+        return self.expected in (f"sha256:{self.sha256.hexdigest()}", f"git:{self.git.hexdigest()}")
+
+
+class Sink:
+    """The file that huggingface_hub writes to: it hashes what passes, beside the writing."""
+
+    def __init__(self, file: BinaryIO, remote: Remote, progress: Progress) -> None:
+        self.file, self.remote, self.progress = file, remote, progress
+        self.hasher = Hasher(remote.size, remote.digest)
+        self.thread = ThreadPoolExecutor(1)
+        self.pending: Any = None
+        file.seek(0)
+        while block := file.read(digests.BLOCK):
+            self.hasher.update(block)
+
+    def write(self, block: bytes) -> int:
+        if self.file.tell() + len(block) > self.remote.size:
+            raise UserError(f"{self.remote.path}: the server sends more than it promised")
+        self.settle()
+        self.pending = self.thread.submit(self.hasher.update, block)
+        self.progress.add(len(block))
+        return self.file.write(block)
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def seek(self, position: int) -> int:
+        return self.file.seek(position)
+
+    def truncate(self) -> int:
+        """Begin anew: the server does not resume."""
+        self.settle()
+        self.progress.done -= self.file.seek(0, os.SEEK_END)
+        self.file.seek(0)
+        self.hasher = Hasher(self.remote.size, self.remote.digest)
+        return self.file.truncate()
+
+    def settle(self) -> None:
+        """Wait until all that was written is hashed."""
+        if self.pending:
+            self.pending.result()
+            self.pending = None
+
+    def close(self) -> None:
+        self.settle()
+        self.thread.shutdown()
+
+
+def _refuse_small_disk(remotes: Sequence[Remote]) -> None:
+    """Refuse to begin what cannot end; several of the files may be one."""
+    folder = paths.build()
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {remote.digest: remote.size - _partial_size(remote) for remote in remotes}
+    needed, free = sum(wanted.values()), shutil.disk_usage(folder).free
+    if wanted and needed + RESERVE > free:
+        raise UserError(
+            f"{folder}: {console.size(needed)} to fetch, {console.size(free)} free; "
+            "free some space, or set MODELWRIGHT_BUILD to a folder on a larger disk"
+        )
+
+
+def _partial(remote: Remote) -> Path:
+    target = place(remote.digest)
+    return target.with_name(f"{target.name}.part")
+
+
+def _partial_size(remote: Remote) -> int:
+    path = _partial(remote)
+    return path.stat().st_size if path.exists() else 0
+
+
+def _get(
+    remote: Remote,
+    headers: Mapping[str, str],
+    nearby: Callable[[Remote], Path | None],
+    progress: Progress,
+) -> None:
+    """Bring one file to its place, unless it is there and whole."""
+    target = place(remote.digest)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(target):
+        if is_whole(target, remote.size, remote.digest):
+            progress.add(remote.size)
+            return
+        target.unlink(missing_ok=True)
+        found = nearby(remote)
+        if found and is_whole(found, remote.size, remote.digest) and _adopt(found, target):
+            progress.add(remote.size)
+            return
+        _transfer(remote, headers, progress)
+
+
+def _adopt(found: Path, target: Path) -> bool:
+    """Give a file that is elsewhere on this disk a second name here; never a second copy."""
+    try:
+        target.hardlink_to(found.resolve())
+    except OSError:
+        return False
+    return True
+
+
+def _transfer(remote: Remote, headers: Mapping[str, str], progress: Progress) -> None:
+    """Fetch a file into its partial, going on where that ends; a wrong one is fetched once anew."""
+    partial = _partial(remote)
+    for _ in range(2):
+        with partial.open("ab+") as file:
+            if file.seek(0, os.SEEK_END) > remote.size:
+                file.truncate(0)
+            sink = Sink(file, remote, progress)
+            progress.add(file.tell())
+            try:
+                _stream(remote, sink, headers, progress)
+            finally:
+                sink.close()
+            file.flush()
+            os.fsync(file.fileno())
+        if sink.hasher.agrees:
+            target = place(remote.digest)
+            # One copy for all recipes: nobody should write to it in passing.
+            partial.chmod(0o444)
+            partial.rename(target)
+            digests.remember(target, f"sha256:{sink.hasher.sha256.hexdigest()}")
+            return
+        partial.unlink()
+        progress.done -= remote.size
+    raise UserError(
+        f"{remote.path}: the server sent other bytes than those with {remote.digest}, twice; "
+        "ask its owner, or take another mirror"
+    )
+
+
+def _stream(remote: Remote, sink: Sink, headers: Mapping[str, str], progress: Progress) -> None:
+    """Let huggingface_hub fetch the rest of a file; try again what may pass."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.file_download import http_get
+
+    # A compressed answer has no ranges.
+    own = {**headers, "Accept-Encoding": "identity"}
+    for attempt in range(ATTEMPTS):
+        try:
+            http_get(
+                remote.url,
+                sink,  # type: ignore[arg-type]  # all of BinaryIO that it uses
+                resume_size=sink.tell(),
+                headers=own,
+                expected_size=remote.size,
+            )
+        except HfHubHTTPError as error:
+            status = error.response.status_code
+            if status == 416:
+                sink.truncate()
+            elif status not in BROKEN or attempt == ATTEMPTS - 1:
+                raise
+        except (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.TimeoutException):
+            if attempt == ATTEMPTS - 1:
+                raise
+        except OSError as error:
+            # Without a number it is huggingface_hub's own: the answer ended early.
+            if error.errno is not None or attempt == ATTEMPTS - 1:
+                raise
+        else:
+            return
+        progress.stopped.wait(PAUSE * 2**attempt)
+    raise UserError(f"{remote.path}: the server does not send it; try again later")
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Let one build fetch a file; another waits and finds it there."""
+    with target.with_name(f"{target.name}.lock").open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.05)
+        yield

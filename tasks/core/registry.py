@@ -1,0 +1,415 @@
+"""A registry, by the distribution spec 1.1: who asks, how it is asked again, what it answers.
+
+Connections, proxies and TLS are httpx's.  Credentials go to the registry and its token server only,
+never to where a redirect leads.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import ssl
+import threading
+import time
+from collections.abc import Callable, Container, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from . import digests, oci, registryauth, settings
+from .errors import UserError
+from .reference import HUB, Reference
+from .registryauth import Challenge, Token
+
+Body = Callable[[], Iterable[bytes | memoryview]]
+
+# Seconds before each new try; a registry that restarts is back within that.
+PAUSES: tuple[float, ...] = (0.3, 1, 2, 5, 10, 15)
+# What passes: time-outs, too many requests, faults of the registry or a proxy before it.
+PASSING = frozenset({408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+_LONGEST_PAUSE = 60.0
+_TIMEOUT = httpx.Timeout(300, connect=10, write=60)
+_ACCEPT = ", ".join(
+    [
+        oci.INDEX,
+        oci.MANIFEST,
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    ]
+)
+
+
+class Refused(UserError):
+    """The registry said no.
+
+    Attributes:
+        status: the HTTP status.
+        codes: the registry's own words for it, such as DIGEST_INVALID.
+        pause: the seconds that it asks us to wait, 0 where it does not say.
+    """
+
+    def __init__(self, message: str, status: int, codes: list[str]) -> None:
+        super().__init__(message)
+        self.status = status
+        self.codes = codes
+        self.pause = 0.0
+
+
+class Registry:
+    """A registry's API; threads may share it.
+
+    Args:
+        host: host[:port] as an image's name has it.
+    """
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self._api = "registry-1.docker.io" if host == HUB else host
+        self._url: httpx.URL | None = None
+        self._challenge: Challenge | None = None
+        self._tokens: dict[tuple[str, ...], Token] = {}
+        self._lock = threading.RLock()
+        self._client = _client(verify=host not in _insecure())
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def digest(self, name: Reference) -> str | None:
+        """Return the digest of the manifest that a name stands for now, or None."""
+        answer = self.ask("HEAD", name.repository, f"manifests/{name.version}", (200, 404))
+        if answer.status_code == 404:
+            return None
+        found = answer.headers.get("Docker-Content-Digest")
+        return str(found) if found else digests.of_bytes(self.manifest(name)[1])
+
+    def manifest(self, name: Reference) -> tuple[oci.Descriptor, bytes]:
+        """Return a manifest or index by name, and its descriptor.
+
+        Raises:
+            UserError: there is none, or its content has another digest than the name says.
+        """
+        answer = self.ask("GET", name.repository, f"manifests/{name.version}", (200,))
+        digest = digests.of_bytes(answer.content)
+        if name.digest not in (None, digest):
+            raise UserError(f"{name}: the registry gave other content, {digest}; ask who runs it")
+        media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+        described = {"mediaType": media_type, "digest": digest, "size": len(answer.content)}
+        return described, answer.content
+
+    def put_manifest(self, name: Reference, content: bytes) -> None:
+        """Give a tag to a manifest whose blobs are there."""
+        headers = {"Content-Type": oci.MANIFEST}
+        path = f"manifests/{name.version}"
+        self.ask("PUT", name.repository, path, (200, 201), lambda: [content], headers)
+
+    def blob_size(self, repository: str, digest: str) -> int | None:
+        """Return the size of a blob, or None where the registry does not have it."""
+        answer = self.ask("HEAD", repository, f"blobs/{digest}", (200, 404))
+        if answer.status_code == 404:
+            return None
+        return int(answer.headers.get("Content-Length", -1))
+
+    def read_blob(self, repository: str, digest: str, start: int = 0) -> Iterator[bytes]:
+        """Yield a blob's bytes from an offset on.
+
+        Raises:
+            UserError: the registry does not give it.
+            httpx.TransportError: the connection broke; go on from where it did.
+        """
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        path = f"blobs/{digest}"
+        answer = self.ask("GET", repository, path, (200, 206), headers=headers, stream=True)
+        try:
+            skip = start if answer.status_code == 200 else 0
+            for piece in answer.iter_raw(1 << 20):
+                if skip < len(piece):
+                    yield piece[skip:]
+                skip = max(0, skip - len(piece))
+        finally:
+            answer.close()
+
+    def read_whole(self, repository: str, blob: oci.Descriptor) -> Iterator[bytes]:
+        """Yield all of a blob's bytes; a broken connection is taken up where it broke.
+
+        Raises:
+            UserError: the registry does not give it, or keeps breaking off.
+        """
+        done, failures = 0, 0
+        while True:
+            try:
+                for piece in self.read_blob(repository, blob["digest"], done):
+                    yield piece
+                    done, failures = done + len(piece), 0
+                return
+            except httpx.TransportError as error:
+                if failures == len(PAUSES):
+                    raise UserError(self._unreachable(error)) from None
+                time.sleep(PAUSES[failures])
+                failures += 1
+
+    def ask(
+        self,
+        method: str,
+        repository: str,
+        path: str,
+        expect: Container[int],
+        body: Body | None = None,
+        headers: dict[str, str] | None = None,
+        *,
+        also: str | None = None,
+        stream: bool = False,
+    ) -> httpx.Response:
+        """Return the answer to a request, asked again while what hinders it may pass.
+
+        Args:
+            path: below /v2/<repository>/, or a whole URL as Location gave it.
+            expect: the statuses that are answers; all others are errors.
+            also: a second repository of this registry that must be readable.
+            stream: the caller reads the content, and closes the answer.
+
+        Raises:
+            UserError: no answer, or another status.
+        """
+        for pause in (*PAUSES, None):
+            try:
+                answer = self.once(method, repository, path, body, headers, also, stream)
+            except httpx.TransportError as error:
+                if pause is None or _is_settled(error):
+                    raise UserError(self._unreachable(error)) from None
+                time.sleep(pause * random.uniform(0.8, 1.2))
+                continue
+            if answer.status_code in expect:
+                return answer
+            if pause is None or answer.status_code not in PASSING:
+                raise self.refusal(answer, repository, method)
+            answer.close()
+            time.sleep(wait(answer, pause))
+        raise AssertionError("the last pause is None")
+
+    def once(
+        self,
+        method: str,
+        repository: str,
+        path: str,
+        body: Body | None = None,
+        headers: dict[str, str] | None = None,
+        also: str | None = None,
+        stream: bool = False,
+    ) -> httpx.Response:
+        """Return the answer to one request, with a new token where the old one ran out.
+
+        Raises:
+            UserError: the credentials are missing or refused.
+            httpx.TransportError: no answer.
+        """
+        url = self.url.join(path if "://" in path else f"/v2/{repository}/{path}")
+        actions = "pull" if method in ("GET", "HEAD") and "/uploads/" not in path else "pull,push"
+        scopes = [f"repository:{repository}:{actions}"]
+        if also:
+            scopes.append(f"repository:{also}:pull")
+        for last in (False, True):
+            request = self._client.build_request(
+                method, url, headers={"Accept": _ACCEPT, **(headers or {})},
+                content=body() if body else None,
+            )  # fmt: skip
+            if url.host == self.url.host:
+                request.headers.update(self._authorization(repository, scopes, anew=last))
+            reads = method in ("GET", "HEAD")
+            answer = self._client.send(request, stream=stream, follow_redirects=reads)
+            asked = answer.headers.get("WWW-Authenticate")
+            if answer.status_code != 401 or not asked:
+                break
+            if last:
+                raise self.refusal(answer, repository, method)
+            answer.close()
+            self._challenge = registryauth.challenge(asked)
+        return answer
+
+    @property
+    def url(self) -> httpx.URL:
+        """The registry's address: https, or plain http where that is allowed and spoken."""
+        with self._lock:
+            if self._url is None:
+                self._url = self._connect()
+            return self._url
+
+    def refusal(self, answer: httpx.Response, repository: str, method: str = "GET") -> Refused:
+        """Return an answer that is a refusal as an error that says what to do."""
+        try:
+            answer.read()
+            faults: list[dict[str, Any]] = [
+                fault for fault in answer.json()["errors"] if isinstance(fault, dict)
+            ]
+        except (httpx.HTTPError, ValueError, LookupError, TypeError):
+            faults = []
+        finally:
+            answer.close()
+        codes = [str(fault.get("code", "")) for fault in faults]
+        told = "; ".join(str(fault.get("message") or fault.get("code")) for fault in faults)
+        cause = f"{answer.status_code}{', ' + told if told else ''}"
+        return Refused(
+            f"{self.host}/{repository}: {cause}; {_cure(answer.status_code, codes, self.host)}",
+            answer.status_code,
+            codes,
+        )
+
+    def _connect(self) -> httpx.URL:
+        """Return the address that answers, and keep what it asks to be shown."""
+        plain = self.host in _insecure() or _is_loopback(self.host)
+        for scheme in ("https", "http") if plain else ("https",):
+            url = httpx.URL(f"{scheme}://{self._api}")
+            try:
+                answer = self._ping(url.join("/v2/"), patient=scheme == "http" or not plain)
+            except httpx.TransportError as error:
+                if scheme == "https" and plain and "CERTIFICATE_VERIFY" not in str(error):
+                    continue
+                raise UserError(self._unreachable(error)) from None
+            if answer.status_code not in (200, 401):
+                raise self.refusal(answer, "")
+            asked = answer.headers.get("WWW-Authenticate")
+            self._challenge = registryauth.challenge(asked) if asked else None
+            return url
+        raise AssertionError("http is the last scheme")
+
+    def _ping(self, url: httpx.URL, *, patient: bool) -> httpx.Response:
+        for pause in (*PAUSES, None):
+            try:
+                answer = self._client.get(url)
+            except httpx.TransportError as error:
+                if pause is None or not patient or _is_settled(error):
+                    raise
+                time.sleep(pause)
+                continue
+            if pause is None or answer.status_code not in PASSING:
+                return answer
+            time.sleep(wait(answer, pause))
+        raise AssertionError("the last pause is None")
+
+    def _authorization(self, repository: str, scopes: list[str], *, anew: bool) -> dict[str, str]:
+        """Return the header that shows who asks; empty where nobody wants to know."""
+        with self._lock:
+            asked, key = self._challenge, tuple(scopes)
+            if asked is None:
+                return {}
+            if asked.scheme == "basic":
+                known = registryauth.find(self.host, repository)
+                if known is None:
+                    raise UserError(
+                        f"{self.host}: wants a user and a password, and none are known; "
+                        f"`docker login {self.host}` first"
+                    )
+                return {"Authorization": known.basic}
+            token = self._tokens.get(key)
+            if anew or token is None or token.until <= time.monotonic():
+                known = registryauth.find(self.host, repository)
+                token = self._buy(asked, scopes, known)
+                self._tokens[key] = token
+            return {"Authorization": f"Bearer {token.value}"}
+
+    def _buy(
+        self, asked: Challenge, scopes: list[str], known: registryauth.Credentials | None
+    ) -> Token:
+        for pause in (*PAUSES, None):
+            try:
+                return registryauth.fetch_token(self._client, asked, scopes, known)
+            except httpx.HTTPError:
+                if pause is None:
+                    break
+                time.sleep(pause)
+        raise UserError(f"{self.host}: its token server does not answer; try again later")
+
+    def _unreachable(self, error: httpx.TransportError) -> str:
+        if "CERTIFICATE_VERIFY" in str(error):
+            return (
+                f"{self.host}: its certificate is not trusted ({_brief(error)}); set "
+                "MODELWRIGHT_REGISTRY_CA to the file of its CA"
+            )
+        if isinstance(error, httpx.ConnectError) and "SSL" in str(error):
+            return (
+                f"{self.host}: does not speak TLS ({_brief(error)}); if plain http is meant, name "
+                "it in MODELWRIGHT_REGISTRY_INSECURE"
+            )
+        return f"{self.host}: no answer ({_brief(error)}); is the address right, is it up?"
+
+
+def wait(answer: httpx.Response, pause: float) -> float:
+    """Return the seconds until the next try: what the registry asks for, else our own."""
+    told = answer.headers.get("Retry-After", "")
+    return min(float(told), _LONGEST_PAUSE) if told.isdigit() else pause
+
+
+def _client(*, verify: bool) -> httpx.Client:
+    trusted = ssl.create_default_context()
+    own = settings.current().registry_ca
+    try:
+        if own:
+            trusted.load_verify_locations(Path(own).expanduser())
+    except (OSError, ssl.SSLError) as error:
+        where = settings.current().where("registry_ca")
+        reason = getattr(error, "strerror", None) or "no certificate in it"
+        raise UserError(f"{own}: {reason}; {where} should name a file in PEM form") from None
+    if not verify:
+        trusted.check_hostname, trusted.verify_mode = False, ssl.CERT_NONE
+    try:
+        return httpx.Client(
+            verify=trusted,
+            timeout=_TIMEOUT,
+            headers={"User-Agent": "modelwright"},
+            # As every other tool does it: a proxy is not asked for what runs on this machine.
+            mounts={"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None},
+        )
+    except (ValueError, ImportError):
+        raise UserError("http_proxy or https_proxy: not a proxy's address; correct it") from None
+
+
+def _insecure() -> frozenset[str]:
+    """Return the registries that may speak plain http or show any certificate."""
+    return frozenset(settings.current().registry_insecure.replace(",", " ").split())
+
+
+def _is_loopback(host: str) -> bool:
+    name = httpx.URL(f"http://{host}").host
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_settled(error: httpx.TransportError) -> bool:
+    """Return whether a new try cannot help: the name, the certificate or the protocol is wrong."""
+    told = str(error)
+    return (
+        isinstance(error, httpx.UnsupportedProtocol)
+        or "SSL" in told
+        or "Name or service not known" in told
+    )
+
+
+def _brief(error: Exception) -> str:
+    return str(error).removeprefix("[SSL] ") or type(error).__name__
+
+
+def _cure(status: int, codes: list[str], host: str) -> str:
+    """Return what to do about a refusal."""
+    if status == 401:
+        return f"the credentials are missing or wrong: `docker login {host}`"
+    if status == 403:
+        return "these credentials may not do that; ask for the right to push and pull there"
+    if "NAME_INVALID" in codes:
+        return "choose another image.repository"
+    if "DIGEST_INVALID" in codes:
+        return "what was sent is not what was built; build the image anew"
+    cures = {
+        404: "no such image; check name, tag and registry",
+        405: "the registry is read-only; push to another or ask who runs it",
+        413: "a proxy before the registry limits the size of requests; have that limit raised",
+        429: "too many requests; try again later",
+        507: "the registry's disk is full; have room made there",
+    }
+    if status >= 500 and status not in cures:
+        return "the registry fails, perhaps its disk is full; its own log tells"
+    return cures.get(status, "the registry refuses this")
