@@ -1,4 +1,8 @@
-"""Take in the base weights, at a pinned revision or from a folder."""
+"""Take in the base weights, at a pinned revision or from a folder.
+
+A branch or tag is looked up once and kept in recipes/<model>.lock; every file is checked by size
+and digest.  Files of a local folder are linked, never copied or written to.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +25,19 @@ def task(recipe: Recipe) -> TaskDict:
     return {"doc": recipe.base.label, "targets": ["config.json"]}
 
 
+def settle(recipe: Recipe) -> None:
+    """Make the lock say which commit the revision means."""
+    source.settle(recipe, recipe.base, "base")
+
+
 def key(recipe: Recipe) -> dict[str, Any]:
-    """Return the digest of the base's files."""
+    """Return what the base's files are."""
     return source.key(recipe, recipe.base, "base")
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
-    """Link the files of a local base, once they are found to be a whole model."""
-    origin = source.local(recipe, recipe.base, "base")
+    """Bring the files in; they must turn out to be a whole model."""
+    revision = source.fetch(recipe, recipe.base, "base", folder)
+    origin = source.local(recipe, recipe.base, "base") if recipe.base.path else folder
     model = weights.inspect(origin)
-    source.link(origin, folder)
-    return {"revision": "local", "architecture": model.architecture, "dtype": model.dtype}
+    return {"revision": revision, "architecture": model.architecture, "dtype": model.dtype}

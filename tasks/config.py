@@ -84,6 +84,8 @@ def _rendered(recipe: Recipe, values: dict[str, Any]) -> str:
         raise UserError(
             f"{template(recipe)}: renders no Python: line {error.lineno} of the result: {error.msg}"
         ) from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise UserError(f"{template(recipe)}: renders no Python: {error}") from None
     return text
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from .core import source
-from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.sections import Data
 from .core.stage import Facts, TaskDict
@@ -23,17 +22,19 @@ def task(recipe: Recipe) -> TaskDict:
     return {"doc": _data(recipe).label}
 
 
+def settle(recipe: Recipe) -> None:
+    """Make the lock say which commit the revision means."""
+    source.settle(recipe, _data(recipe), "data")
+
+
 def key(recipe: Recipe) -> dict[str, Any]:
-    """Return the digest of the dataset's files."""
+    """Return what the dataset's files are."""
     return source.key(recipe, _data(recipe), "data")
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
-    """Link the files of a local dataset."""
-    origin = source.local(recipe, _data(recipe), "data")
-    if not source.link(origin, folder):
-        raise UserError(f"{recipe.file}: data.path: {origin} is empty; put the dataset there")
-    return {"revision": "local"}
+    """Bring the files in."""
+    return {"revision": source.fetch(recipe, _data(recipe), "data", folder)}
 
 
 def _data(recipe: Recipe) -> Data:

@@ -92,17 +92,17 @@ def read_prompts(recipe: Recipe) -> list[Prompt]:
     """
     path = recipe.beside(_evaluate(recipe).prompts)
     prompts = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        # Not splitlines(): a JSON string may hold other line ends of Unicode as they are.
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start}: not UTF-8; save it as UTF-8") from None
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            raw = json.loads(line)
-            expect = raw.get("expect") or {}
-            for message in raw["messages"]:
-                message["role"], message["content"]
-            tool, arguments = expect.get("tool"), expect.get("arguments") or {}
-            prompts.append(Prompt(raw["messages"], tool, arguments, raw.get("group", "")))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            prompts.append(_prompt(json.loads(line)))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(
                 f'{path}:{number}: no prompt ({error!r}); a line is {{"messages": [...], '
                 '"expect": {"tool": .., "arguments": {..}}}'
@@ -110,6 +110,19 @@ def read_prompts(recipe: Recipe) -> list[Prompt]:
     if not prompts:
         raise UserError(f"{path}: no prompts; write one a line")
     return prompts
+
+
+def _prompt(raw: dict[str, Any]) -> Prompt:
+    expect = raw.get("expect") or {}
+    messages = [{"role": m["role"], "content": m["content"]} for m in raw["messages"]]
+    tool, arguments = expect.get("tool"), expect.get("arguments") or {}
+    group = raw.get("group") or ""
+    texts = [text for message in messages for text in message.values()]
+    if not messages or not all(isinstance(text, str) for text in (*texts, tool or "", group)):
+        raise ValueError("messages, tool or group is not text")
+    if not isinstance(arguments, dict):
+        raise ValueError("arguments should be an object")
+    return Prompt(messages, tool, arguments, group)
 
 
 def _answer(recipe: Recipe, folder: Path) -> None:
@@ -131,7 +144,7 @@ def _answer(recipe: Recipe, folder: Path) -> None:
 
 
 def _read_answers(path: Path) -> list[str]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def _side_by_side(

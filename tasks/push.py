@@ -8,18 +8,14 @@ What comes out: the tag in the registry, its manifest fetched back, every blob l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .core import bases, layers, modelfiles, oci, paths, reference, settings, stack
+from .core import paths, reference, settings, stack
 from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.reference import Reference
 from .core.stage import Facts, TaskDict
-
-if TYPE_CHECKING:
-    from .core.registry import Registry
 
 VERSION = 1
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tasks.core import manifest, paths, recipe, settings
+from tasks.core import manifest, paths, recipe, settings, toolchain
 from tasks.core.manifest import Manifest
 from tasks.core.recipe import Recipe
 
@@ -65,6 +67,26 @@ class Project:
         described = manifest.describe(folder)
         manifest.write(Manifest(model, stage, key, {}, described, facts or {}), folder)
         return folder
+
+
+@pytest.fixture(scope="session")
+def xtuner() -> str:
+    """Return an interpreter with xtuner: the one that the settings name, or our own toolchain."""
+    done = doit("toolchain:xtuner", build=None)
+    assert done.returncode == 0, done.stderr
+    return toolchain.python("xtuner")
+
+
+def doit(
+    *arguments: str, build: Path | None, recipes: Path | None = None, xtuner: str = "", **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run doit as people do, in a process of its own."""
+    environ = {**os.environ, "NO_COLOR": "1", **options}
+    for name, value in (("BUILD", build), ("RECIPES", recipes), ("TOOLCHAIN_XTUNER", xtuner)):
+        if value:
+            environ[f"MODELWRIGHT_{name}"] = str(value)
+    command = [sys.executable, "-m", "doit", *arguments]
+    return subprocess.run(command, env=environ, cwd=paths.ROOT, capture_output=True, text=True)
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from .errors import UserError
 
 State = tuple[int, int, int, int, int]
 BLOCK = 1 << 20
-# Two writes within one tick of the kernel's clock (250 Hz) leave the same times: a file is read when
-# its last change is older than a tick, so that a later change shows.
+# Two writes within one tick of the kernel's clock (250 Hz) leave the same times: before a file is
+# read, its last change must be older than a tick, so that a later one shows.
 TICK_NS = 4_000_000
 
 _open: dict[Path, sqlite3.Connection] = {}
@@ -69,7 +69,7 @@ def remember(path: Path, digest: str) -> None:
 
 
 def _settled(path: Path) -> State:
-    """Return a file's state, after the tick of its last change; only ctime cannot be set by hand."""
+    """Return a file's state, a tick after its last change; ctime is what nobody can set."""
     state = state_of(path)
     age = time.time_ns() - state[4]
     if 0 <= age < TICK_NS:

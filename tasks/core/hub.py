@@ -37,9 +37,8 @@ def resolve(source: Source) -> tuple[str, Files]:
         if is_offline_mode():
             return _in_cache(source, revision)
         api = HfApi(endpoint=endpoint())
-        info = api.repo_info(
-            str(source.hub), revision=revision, repo_type=_kind(source), files_metadata=True
-        )
+        ask = api.dataset_info if _kind(source) == "dataset" else api.model_info
+        info = ask(str(source.hub), revision=revision, files_metadata=True)
     files = {
         sibling.rfilename: {
             "size": sibling.lfs.size if sibling.lfs else sibling.size,
@@ -59,7 +58,7 @@ def fetch(source: Source, commit: str, files: Mapping[str, Mapping[str, Any]], i
     """Link a commit's files into a folder, after fetching those that are not here yet."""
     with explained(source):
         from huggingface_hub import hf_hub_url
-        from huggingface_hub.utils import build_hf_headers
+        from huggingface_hub.utils._headers import build_hf_headers
 
         remotes = [
             Remote(
@@ -131,10 +130,9 @@ def _quiet() -> None:
     """Silence progress bars and warnings of huggingface_hub; ours say the same once."""
     import logging
 
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
-    os.environ.pop("HF_HUB_DISABLE_PROGRESS_BARS", None)
     disable_progress_bars()
 
 

@@ -5,6 +5,7 @@ The order is the distribution spec's: blobs, then what refers to them, then the 
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from collections.abc import Callable, Iterable
@@ -66,7 +67,6 @@ def verify(there: Registry, name: Reference, image: Path) -> None:
             f"{name}: the tag is another image, {found['digest']}; somebody else pushed at the "
             "same time: run doit again, or choose another tag"
         )
-    blobs = _blobs(content)
 
     def look(blob: oci.Descriptor) -> None:
         size = there.blob_size(name.repository, blob["digest"])
@@ -74,7 +74,8 @@ def verify(there: Registry, name: Reference, image: Path) -> None:
             state = "is missing" if size is None else f"has {size} bytes"
             raise UserError(f"{name}: {blob['digest']} {state} in the registry; run doit again")
 
-    _side_by_side([lambda blob=blob: look(blob) for blob in blobs], Progress(threading.Event()))
+    work = [functools.partial(look, blob) for blob in _blobs(content)]
+    _side_by_side(work, Progress(threading.Event()))
 
 
 def _config_work(

@@ -1,4 +1,4 @@
-"""Read a LoRA adapter of PEFT's, whoever trained it: its settings, and which tensor changes what."""
+"""Read a LoRA adapter of PEFT's, whoever trained it: settings, and which tensor changes what."""
 
 from __future__ import annotations
 

@@ -39,6 +39,7 @@ def models(
             for name, module in stages.items()
             if name not in on_request and module.wanted(recipe)
         ]
-        origin = recipe.base.hub or recipe.beside(recipe.base.label)
+        label = recipe.base.label
+        origin = recipe.beside(label) if recipe.base.path else label
         doc = f"Build {recipe.name} from {origin}."
         yield {"basename": recipe.name, "actions": None, "task_dep": wanted, "doc": doc}

@@ -51,7 +51,8 @@ def run(
             start_new_session=True,
             preexec_fn=_die_with(os.getpid()),
         )
-        threading.Thread(target=_end_rest, args=[child.pid], daemon=True).start()
+        end = threading.Thread(target=_end_rest, args=[child.pid], daemon=True)
+        end.start()
         try:
             assert child.stdout is not None
             for raw in child.stdout:
@@ -61,9 +62,10 @@ def run(
                 tail.append(line)
                 if each_line:
                     each_line(line)
-            status = child.wait()
+            end.join()
         finally:
-            _end(child)
+            _stop(child, end)
+    status = child.returncode
     if status:
         raise CommandFailed(_message(command, status, log, tail, what_next), status, list(tail))
 
@@ -80,28 +82,28 @@ def _die_with(parent: int) -> Callable[[], None]:
 
 
 def _end_rest(leader: int) -> None:
-    """Once the command has ended, end what it left running, which may hold its output open.
+    """Wait for the command's end and end what it left running, which may hold its output open."""
+    os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)
+    _kill(leader, signal.SIGKILL)
 
-    The command is not yet reaped then, so that its number means nobody else.
+
+def _stop(child: subprocess.Popen[bytes], end: threading.Thread) -> None:
+    """End the whole process group, also when we are told a second time to stop.
+
+    The command is reaped last: until then its number, which is the group's, means nobody else.
     """
-    with contextlib.suppress(ChildProcessError, ProcessLookupError):
-        os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)
-        os.killpg(leader, signal.SIGKILL)
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """End the whole process group, also when we are told a second time to stop."""
-    if child.returncode is not None:
-        return
     try:
-        os.killpg(child.pid, signal.SIGTERM)
-        child.wait(GRACE)
-    except (ProcessLookupError, subprocess.TimeoutExpired):
-        pass
+        if end.is_alive():
+            _kill(child.pid, signal.SIGTERM)
+            end.join(GRACE)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
+        _kill(child.pid, signal.SIGKILL)
         child.wait()
+
+
+def _kill(group: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, number)
 
 
 @contextlib.contextmanager

@@ -212,10 +212,9 @@ class Registry:
         if also:
             scopes.append(f"repository:{also}:pull")
         for last in (False, True):
-            request = self._client.build_request(
-                method, url, headers={"Accept": _ACCEPT, **(headers or {})},
-                content=body() if body else None,
-            )  # fmt: skip
+            content: Any = body() if body else None
+            shown = {"Accept": _ACCEPT, **(headers or {})}
+            request = self._client.build_request(method, url, headers=shown, content=content)
             if url.host == self.url.host:
                 request.headers.update(self._authorization(repository, scopes, anew=last))
             reads = method in ("GET", "HEAD")

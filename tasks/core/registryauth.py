@@ -196,7 +196,7 @@ def fetch_token(
         if answer.status_code == 404:  # not every token server has the newer way
             answer = None
     if answer is None:
-        question = [("service", service)] * bool(service) + [("scope", one) for one in scopes]
+        question: Any = [("service", service)] * bool(service) + [("scope", one) for one in scopes]
         secret = known.password or known.identity if known else ""
         who = Credentials(known.user or "<token>", secret).basic if known else None
         headers = {"Authorization": who} if who else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,15 +29,29 @@ def own_text(template: Path, **variables: Any) -> str:
 
 
 def _render(folder: Path, template: str, variables: dict[str, Any]) -> str:
-    from jinja2 import TemplateError, TemplateSyntaxError
+    from jinja2 import TemplateError, TemplateNotFound, TemplateSyntaxError
 
     path = folder / template
     try:
         return _environment(folder).get_template(template).render(variables)
     except TemplateSyntaxError as error:
         raise UserError(f"{error.filename or path}:{error.lineno}: {error.message}") from None
+    except TemplateNotFound as error:
+        raise UserError(f"{path}: no template {error.name}; correct the name") from None
     except TemplateError as error:
         raise UserError(f"{path}: {error.message or error}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start}: not UTF-8; save it as UTF-8") from None
+    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+        line = max((n for name, n in _frames(error) if name == str(path)), default=1)
+        raise UserError(f"{path}:{line}: {type(error).__name__}: {error}") from None
+
+
+def _frames(error: BaseException) -> list[tuple[str, int]]:
+    """Return the files and lines that an error came through; jinja2 puts templates among them."""
+    return [
+        (frame.filename, frame.lineno or 1) for frame in traceback.extract_tb(error.__traceback__)
+    ]
 
 
 @functools.cache

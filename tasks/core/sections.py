@@ -185,7 +185,7 @@ class Merge(Section):
         tool: what writes both: our own streaming code, or xtuner's tools, which write float16.
     """
 
-    tool: Literal["streaming", "xtuner"] = Field("streaming", alias="with")
+    tool: Literal["streaming", "xtuner"] = Field(default="streaming", alias="with")
     shard_size: Annotated[str, Field(pattern=r"^[1-9][0-9]*(MB|GB)$")] = "5GB"
 
 
@@ -232,8 +232,8 @@ class FastGPT(Section):
     model: Name | None = None
     name: Name | None = None
     maxContext: Natural = 8000
-    maxResponse: Natural = 8000
-    quoteMaxToken: Natural = 8000
+    maxResponse: Natural | None = None  # as maxContext
+    quoteMaxToken: Natural | None = None  # as maxContext
     maxTemperature: Annotated[Real, Field(ge=0)] = 1.2
     charsPointsPrice: Annotated[Real, Field(ge=0)] = 0
     censor: bool = False

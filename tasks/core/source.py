@@ -1,73 +1,210 @@
-"""Files that a recipe names: found, judged and linked, never written to."""
+"""Files that a recipe names: on a hub, in a Git repository, behind a URL, or in a folder.
+
+What can move, a branch or a tag, is settled once in the recipe's lock; `doit update:<model>` settles
+it anew.  A key is computed from the lock and never asks a server.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from . import digests, manifest
+from . import console, digests, lockfile, manifest
 from .errors import UserError
 from .recipe import Recipe
-from .sections import Source
+from .sections import Base, Source
 
 # What a download leaves beside the files that were asked for.
 NOT_OURS = frozenset({".git", ".cache", ".gitattributes", ".DS_Store", "__pycache__"})
+# The same weights once more, for other programs, where there are safetensors.
+DUPLICATES = (
+    "original/*", "pytorch_model*.bin", "pytorch_model*.bin.index.json", "*.pth", "*.pt", "*.h5",
+    "*.msgpack", "*.ot", "*.onnx", "*.onnx_data", "onnx/*", "openvino/*", "coreml/*", "*.gguf",
+    "*.tflite", "consolidated*.safetensors", "*.mlmodel",
+)  # fmt: skip
+
+
+def settle(recipe: Recipe, source: Source, at: str) -> None:
+    """Make the lock say what is to be fetched, unless it does already.
+
+    Args:
+        at: the part of the recipe, for the lock and for messages.
+
+    Raises:
+        UserError: the server does not have it, or does not answer.
+    """
+    if source.way in ("hub", "modelscope", "git") and _locked(recipe, source, at) is None:
+        update(recipe, source, at)
+
+
+def update(recipe: Recipe, source: Source, at: str) -> None:
+    """Look up what the source's revision means now, and keep it in the lock."""
+    if source.way == "git":
+        from . import gitsource
+
+        settled: dict[str, Any] = {"commit": gitsource.resolve(source)}
+    elif source.way in ("hub", "modelscope"):
+        commit, found = _hub(source).resolve(source)
+        settled = {"commit": commit, "files": choose(source, found)}
+    else:
+        return
+    before = lockfile.read(recipe, at).get("commit")
+    lockfile.update(recipe, at, **{"from": _asked(source), "files": None, **settled})
+    if before != settled["commit"]:
+        console.say(f"   {at}: {source.label} is at {settled['commit']}")
+
+
+def key(recipe: Recipe, source: Source, at: str) -> dict[str, Any]:
+    """Return what a source contributes to a key: its content, wherever it lies.
+
+    Raises:
+        NotReady: the lock does not say yet what the revision means.
+    """
+    if source.way == "path":
+        return {f"{at}.files": fingerprint(local(recipe, source, at), source)}
+    if source.way == "http":
+        return {f"{at}.digest": source.digest}
+    found = _locked(recipe, source, at)
+    if found is None:
+        from .stage import NotReady
+
+        raise NotReady(at)
+    content = found["files"] or [source.allow, source.ignore]
+    return {f"{at}.commit": found["commit"], f"{at}.files": manifest.digest_of(content)}
+
+
+def fetch(recipe: Recipe, source: Source, at: str, folder: Path) -> str:
+    """Fill a folder with a source's files; return their revision.
+
+    Raises:
+        UserError: a file cannot be had, or is not what was promised.
+    """
+    if source.way == "path":
+        if not link(local(recipe, source, at), folder, source):
+            raise UserError(f"{recipe.file}: {at}.path: {source.path} is empty; put files there")
+        return "local"
+    if source.way == "http":
+        from . import archives
+
+        archives.fetch(source, folder)
+        return str(source.digest)
+    found = _locked(recipe, source, at)
+    assert found is not None
+    if source.way == "git":
+        from . import gitsource
+
+        gitsource.fetch(source, found["commit"], folder)
+    else:
+        _hub(source).fetch(source, found["commit"], found["files"], folder)
+    return str(found["commit"])
+
+
+def choose(source: Source, found: dict[str, Any]) -> dict[str, Any]:
+    """Return the files to take of those that a server has, in order.
+
+    Raises:
+        UserError: a name leads out of the folder or breaks tools; a pattern matches nothing.
+    """
+    names = [name for name in sorted(found) if not NOT_OURS.intersection(name.split("/"))]
+    for name in names:
+        check_name(name, source.label)
+    names = selected(source, names)
+    left = duplicates(names) if isinstance(source, Base) and not source.allow else []
+    if left:
+        size = console.size(sum(found[name]["size"] for name in left))
+        shown = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
+        console.say(
+            f"   left out: {len(left)} files ({size}) that repeat the safetensors: {shown}; "
+            "`allow:` in the recipe takes them"
+        )
+    return {name: found[name] for name in names if name not in left}
+
+
+def selected(source: Source, names: Iterable[str]) -> list[str]:
+    """Return the names that the recipe's patterns let through.
+
+    Raises:
+        UserError: a pattern matches nothing, or all of them leave nothing.
+    """
+    known = list(names)
+    for pattern in (*source.allow, *source.ignore):
+        if not any(_matches(name, pattern) for name in known):
+            raise UserError(f"{source.label}: no file matches '{pattern}'; correct the pattern")
+    kept = [
+        name
+        for name in known
+        if (not source.allow or any(_matches(name, pattern) for pattern in source.allow))
+        and not any(_matches(name, pattern) for pattern in source.ignore)
+    ]
+    if not kept:
+        raise UserError(f"{source.label}: holds no file to take; look at its patterns and revision")
+    return kept
+
+
+def duplicates(names: Iterable[str]) -> list[str]:
+    """Return the files that only repeat weights which are there as safetensors."""
+    known = list(names)
+    if not any(fnmatchcase(name, "model*.safetensors") for name in known):
+        return []
+    return [name for name in known if any(_matches(name, pattern) for pattern in DUPLICATES)]
+
+
+def check_name(name: str, label: str) -> None:
+    """Refuse a name that would leave the folder, or that not every tool reads alike."""
+    parts = PurePosixPath(name).parts
+    bad = name.startswith("/") or ".." in parts or "\\" in name or name == manifest.NAME
+    if bad or not name.isprintable() or "//" in name:
+        raise UserError(f"{label}: a file is called {name!r}; leave it out with `ignore:`")
 
 
 def local(recipe: Recipe, source: Source, at: str) -> Path:
-    """Return the folder of a local source.
-
-    Args:
-        at: the key path in the recipe, for messages.
+    """Return the folder of a local source, which is only ever read.
 
     Raises:
         UserError: there is no such folder.
     """
-    if source.path is None:
-        raise UserError(
-            f"{recipe.file}: {at}.hub: {source.hub} is not fetched from the Hub yet; download it "
-            f"with `hf download {source.hub} --revision {source.revision} --local-dir FOLDER` "
-            f"and say `{at}: {{path: FOLDER}}`"
-        )
+    assert source.path is not None
     folder = recipe.beside(source.path)
     if not folder.is_dir():
         raise UserError(f"{recipe.file}: {at}.path: no folder {folder}; correct the path")
     return folder
 
 
-def files(folder: Path) -> list[Path]:
-    """Return the files of a source below its folder, in order.
+def files(folder: Path, source: Source | None = None) -> list[Path]:
+    """Return the files of a folder that a source lets through, in order.
 
     Raises:
-        UserError: a link to a folder or to nowhere, or a name that cannot be written down.
+        UserError: a link leads nowhere, a name breaks tools, a pattern matches nothing.
     """
-    found = [
-        path
+    found = {
+        path.relative_to(folder).as_posix(): path
         for path in manifest.walk(folder)
         if not NOT_OURS.intersection(path.relative_to(folder).parts)
-    ]
-    for path in found:
-        if path.name == manifest.NAME and path.parent == folder:
+    }
+    for name, path in found.items():
+        if name == manifest.NAME:
             raise UserError(f"{path}: this name is ours; move the file away")
+        check_name(name, str(folder))
         if not path.is_file():
             raise UserError(
-                f"{path}: a link to a folder or to nowhere, or no plain file; remove or mend it"
+                f"{path}: a link that leads nowhere, or no plain file; remove or mend it"
             )
-        if not path.name.isprintable() or not str(path.relative_to(folder)).isprintable():
-            raise UserError(f"{str(path)!r}: a name that not every tool reads alike; rename it")
-    return found
+    names = selected(source, found) if source and found else list(found)
+    return [found[name] for name in names]
 
 
-def fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path, source: Source | None = None) -> str:
     """Return the digest of all files' names and contents."""
     return manifest.digest_of(
-        [[str(path.relative_to(folder)), digests.of_file(path)] for path in files(folder)]
+        [[str(path.relative_to(folder)), digests.of_file(path)] for path in files(folder, source)]
     )
 
 
-def link(folder: Path, into: Path) -> int:
-    """Link every file of a source into a stage's folder; return how many."""
-    found = files(folder)
+def link(folder: Path, into: Path, source: Source | None = None) -> int:
+    """Link every file of a folder into a stage's folder; return how many."""
+    found = files(folder, source)
     for path in found:
         place = into / path.relative_to(folder)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +212,28 @@ def link(folder: Path, into: Path) -> int:
     return len(found)
 
 
-def key(recipe: Recipe, source: Source, at: str) -> dict[str, Any]:
-    """Return what a source contributes to a key: its content, wherever it lies."""
-    return {f"{at}.files": fingerprint(local(recipe, source, at))}
+def _hub(source: Source) -> Any:
+    from . import hub, modelscope
+
+    return modelscope if source.modelscope else hub
+
+
+def _asked(source: Source) -> dict[str, Any]:
+    """Return what the recipe asks for; a lock that answers another question does not count."""
+    asked = {
+        source.way: source.label,
+        "revision": source.revision,
+        "allow": list(source.allow),
+        "ignore": list(source.ignore),
+    }
+    return {name: value for name, value in asked.items() if value}
+
+
+def _locked(recipe: Recipe, source: Source, at: str) -> dict[str, Any] | None:
+    found = lockfile.read(recipe, at)
+    return found if found.get("from") == _asked(source) else None
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Match as huggingface_hub does: `*` passes folders, `folder/` means all that is in it."""
+    return fnmatchcase(name, f"{pattern}*" if pattern.endswith("/") else pattern)

@@ -56,12 +56,28 @@ def judge(prompt: Prompt, answer: str) -> Verdict:
         return Verdict(called=False, tool=none_expected, parsed=False, valid=none_expected)
     right = found["tool"] == prompt.tool
     try:
-        arguments = json.loads(found["input"])
-    except ValueError:
+        arguments = json.loads(found["input"], parse_constant=_refuse)
+    except (ValueError, RecursionError):
         return Verdict(called=True, tool=right, parsed=False, valid=False)
     parsed = isinstance(arguments, dict)
-    valid = right and parsed and arguments == prompt.arguments
+    valid = right and parsed and _same(arguments, prompt.arguments)
     return Verdict(called=True, tool=right, parsed=parsed, valid=valid)
+
+
+def _refuse(constant: str) -> None:
+    """Refuse NaN and Infinity, which Python reads and JSON has not."""
+    raise ValueError(constant)
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Return whether two values of JSON are equal; to Python, true would equal 1."""
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_same(left[k], right[k]) for k in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(_same, left, right))
+    return bool(left == right)
 
 
 def scores(prompts: Sequence[Prompt], verdicts: Sequence[Verdict]) -> dict[str, Any]:
@@ -76,7 +92,7 @@ def scores(prompts: Sequence[Prompt], verdicts: Sequence[Verdict]) -> dict[str, 
         "tool_right": _share([v.tool for _, v in main]),
         "arguments_json": _share([v.parsed for _, v in main]),
         "by_tool": {
-            tool: _share([v.valid for p, v in main if p.tool == tool])
+            tool: _share([v.valid for p, v in main if (p.tool or "none") == tool])
             for tool in sorted({p.tool or "none" for p, _ in main})
         },
         "apart": {

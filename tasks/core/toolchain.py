@@ -7,6 +7,7 @@ toolchain.json in there is written last.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import shutil
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import console, digests, interpreters, lock, manifest, paths, process, settings, torchbuild
-from .errors import UserError
+from .errors import UserError, refused
 
 NAMES = ("xtuner",)
 # What an interpreter must have to stand in for our toolchain; None is any version.
@@ -60,12 +61,12 @@ def digest(name: str) -> str:
     if given:
         found = _probe(given)["versions"]
         return f"{name}-{paths.short(manifest.digest_of(found))}"
-    return f"{name}-{paths.short(digests.of_file(_lock(name)))}"
+    return f"{name}-{paths.short(_digest(_lock(name)))}"
 
 
 def folder(name: str) -> Path:
     """Return where our own toolchain lives."""
-    return paths.build() / ".toolchains" / f"{name}-{paths.short(digests.of_file(_lock(name)))}"
+    return paths.build() / ".toolchains" / f"{name}-{paths.short(_digest(_lock(name)))}"
 
 
 def python(name: str) -> str:
@@ -99,9 +100,15 @@ def make(name: str) -> bool | Any:
             )
         with lock.held(".toolchains", name):
             if not is_made(name):
-                _make(name)
+                try:
+                    _make(name)
+                except BaseException:
+                    shutil.rmtree(folder(name), ignore_errors=True)
+                    raise
     except UserError as error:
         return TaskFailed(str(error))
+    except OSError as error:
+        return TaskFailed(refused(error, paths.build()))
     return True
 
 
@@ -113,9 +120,9 @@ def _make(name: str) -> None:
         f"   {name} in {place}: Python {build.python.version} ({build.python.path}), "
         f"torch {build.version}; about {build.gigabytes} GB, takes some minutes"
     )
-    subprocess.run([build.python.path, "-m", "venv", "--without-pip", str(place)], check=True)
     inner = str((place / "bin" / "python").absolute())
     log = paths.build() / ".toolchains" / f"{name}.log"
+    process.run([build.python.path, "-m", "venv", "--without-pip", str(place)], log)
     locks = [_lock(name)]
     if not build.is_cpu:
         locks.append(_lock(name).with_name("gpu.txt"))
@@ -131,7 +138,7 @@ def _make(name: str) -> None:
     console.clear()
     faults = _lacks(name, inner)
     if faults:
-        raise UserError(f"{place}: {'; '.join(faults)}; remove the folder and run again")
+        raise UserError(f"{place}: {'; '.join(faults)}; run again, and see {log}")
     content = {"python": build.python.version, "torch": build.version}
     (place / "toolchain.json").write_text(json.dumps(content) + "\n")
 
@@ -145,12 +152,16 @@ def _lock(name: str) -> Path:
     return paths.CORE / name / "requirements.txt"
 
 
+def _digest(path: Path) -> str:
+    """Return a small file's digest; `doit list` asks for it and leaves nothing in the build."""
+    return digests.of_bytes(path.read_bytes())
+
+
 def _given(name: str) -> str:
     """Return the interpreter that the settings name, or nothing; a prefix stands for its python."""
     given: str = getattr(settings.current(), f"toolchain_{name}")
-    if given and Path(given).expanduser().is_dir():
-        return str(Path(given).expanduser() / "bin" / "python")
-    return str(Path(given).expanduser()) if given else ""
+    place = paths.expand(given)
+    return str(place / "bin" / "python" if place.is_dir() else place) if given else ""
 
 
 def _lacks(name: str, interpreter: str) -> list[str]:
@@ -177,9 +188,11 @@ def _probe(interpreter: str) -> dict[str, Any]:
     except (OSError, ValueError, KeyError):
         pass
     found = _ask(interpreter)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    found["mtime"] = Path(found["site"]).stat().st_mtime_ns
-    note.write_text(json.dumps(found))
+    # Without a note the next process asks again; a build folder that is full fails elsewhere.
+    with contextlib.suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        found["mtime"] = Path(found["site"]).stat().st_mtime_ns
+        note.write_text(json.dumps(found))
     return found
 
 
@@ -188,7 +201,12 @@ def _ask(interpreter: str) -> dict[str, Any]:
         done = subprocess.run(
             [interpreter, "-c", VERSIONS], capture_output=True, text=True, timeout=60, check=True
         )
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise UserError(f"{interpreter}: not a Python that runs ({error})") from None
+        found = json.loads(done.stdout)
+        return {"site": str(found["site"]), "versions": dict(found["versions"])}
+    except subprocess.CalledProcessError as error:
+        how = (error.stderr or "").strip().rpartition("\n")[2] or f"status {error.returncode}"
+        raise UserError(f"{interpreter}: not a Python that runs ({how})") from None
+    except OSError as error:
+        raise UserError(f"{interpreter}: not a Python that runs ({error.strerror})") from None
+    except (subprocess.SubprocessError, ValueError, LookupError, TypeError):
+        raise UserError(f"{interpreter}: not a Python that runs; correct the path") from None

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 LINE = re.compile(r"Iter\(train\) \[\s*(\d+)/(\d+)\]\s+(.*)")
-FIELD = re.compile(r"(\w+): (\S+)")
+FIELD = re.compile(r"(\w+): ((?:\d+ days?, )?\S+)")
 
 
 @dataclass(frozen=True)

@@ -95,12 +95,13 @@ def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        str(config["architectures"][0])
+        if not isinstance(config["architectures"][0], str):
+            raise ValueError("architectures should be a list of names")
     except FileNotFoundError:
         raise UserError(
             f"{folder}: no config.json; is this the folder of a Hugging Face model?"
         ) from None
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: names no architecture ({error}); fetch the file again") from None
     return dict(config)
 
@@ -122,8 +123,11 @@ def _indexed(index: Path) -> tuple[list[Path], Mapping[str, str]]:
     try:
         places = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
         names = sorted(set(places.values()))
-        odd = next((name for name in names if "/" in name or name in ("", ".", "..")), None)
-    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        suffix = Path(index.stem).with_suffix("").suffix
+        odd = next((name for name in names if "/" in name or not name.endswith(suffix)), None)
+        if not names:
+            raise ValueError("weight_map is empty")
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(f"{index}: no index of weights ({error}); fetch it again") from None
     if odd is not None:
         raise UserError(f"{index}: weight_map: '{odd}' is no file of this folder")

@@ -23,7 +23,7 @@ DATA_FAULT = 65
 def main() -> None:
     """Answer with every model named."""
     prompts, tokens, batch, *models = sys.argv[1:]
-    lines = Path(prompts).read_text(encoding="utf-8").splitlines()
+    lines = Path(prompts).read_text(encoding="utf-8").split("\n")
     chats = [json.loads(line)["messages"] for line in lines if line.strip()]
     for model in models:
         name, folder, out = model.split("=")
