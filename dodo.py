@@ -24,6 +24,11 @@ def task_models() -> Iterator[TaskDict]:
     yield from pipeline.models(STAGES, ON_REQUEST, RECIPES)
 
 
+def task_update() -> Iterator[TaskDict]:
+    """What a recipe's branches and tags stand for, looked up anew."""
+    yield from pipeline.updates(STAGES, RECIPES)
+
+
 def task_toolchain() -> Iterator[TaskDict]:
     """The environments that foreign tools run in."""
     yield from toolchain.tasks()

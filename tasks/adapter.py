@@ -1,4 +1,9 @@
-"""Turn the checkpoint into a Hugging Face adapter."""
+"""Turn the checkpoint into a Hugging Face adapter.
+
+It is read straight from the checkpoint, a file of torch's or a directory of DeepSpeed's: nothing in
+it is run, and no base is built.  The adapter is float16, as xtuner's pth_to_hf writes it.  A recipe
+may give an adapter instead, trained by whatever writes PEFT's files.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .core import manifest, paths, source, weights, xtuner
+from .core import lora, manifest, paths, source, xtuner
 from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.stage import Facts, TaskDict
+from .core.xtuner import config
 
-VERSION = 1
-FILES = ("adapter_config.json", "adapter_model.safetensors")
+VERSION = 2
+FILES = (lora.CONFIG, lora.WEIGHTS)
 
 
 def wanted(recipe: Recipe) -> bool:
@@ -28,26 +34,28 @@ def task(recipe: Recipe) -> TaskDict:
     return {
         "doc": f"iter_{recipe.checkpoint}.pth -> adapter",
         "file_dep": [paths.manifest(recipe.name, s) for s in ("base", "config", "train")],
-        "task_dep": ["toolchain:xtuner"],
+        "task_dep": ["toolchain:xtuner"] if recipe.merge.tool == "xtuner" else [],
         "targets": FILES,
     }
+
+
+def settle(recipe: Recipe) -> None:
+    """Make the lock say which commit a given adapter's revision means."""
+    if recipe.adapter:
+        source.settle(recipe, recipe.adapter, "adapter")
 
 
 def key(recipe: Recipe) -> dict[str, Any]:
     """Return which checkpoint is taken, or what the given adapter holds."""
     if recipe.adapter:
         return source.key(recipe, recipe.adapter, "adapter")
-    return recipe.slice("checkpoint")
+    return recipe.slice("checkpoint", "merge.with")
 
 
 def command(recipe: Recipe, folder: Path) -> list[str]:
-    """Return the command that writes the adapter into a folder."""
+    """Return the command with which xtuner writes the adapter into a folder."""
     return xtuner.command(
-        "pth_to_hf",
-        paths.output(recipe.name, "config") / "config.py",
-        checkpoint(recipe),
-        folder,
-        "--safe-serialization",
+        "pth_to_hf", _config(recipe), checkpoint(recipe), folder, "--safe-serialization"
     )
 
 
@@ -64,35 +72,74 @@ def checkpoint(recipe: Recipe) -> Path:
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
-    """Write the adapter, or link the given one."""
+    """Write the adapter, or take in the given one."""
     if recipe.adapter:
-        source.link(source.local(recipe, recipe.adapter, "adapter"), folder)
-        where = recipe.beside(str(recipe.adapter.path))
-    else:
+        source.fetch(recipe, recipe.adapter, "adapter", folder)
+        _unpickle(folder)
+    elif recipe.merge.tool == "xtuner":
         xtuner.run(command(recipe, folder), recipe, paths.log(recipe.name, "adapter"))
         for path in folder.iterdir():
             if path.name not in FILES:
                 path.unlink()
-        _name_base(folder / "adapter_config.json", recipe.base.label)
-        where = folder
-    return _facts(where)
+        settings = json.loads((folder / lora.CONFIG).read_text(encoding="utf-8"))
+        _write_config(folder, {**settings, "base_model_name_or_path": recipe.base.label})
+    else:
+        extract(checkpoint(recipe), _config(recipe), folder, recipe.base.label)
+    return _facts(folder)
 
 
-def _name_base(path: Path, base: str) -> None:
-    """Say which base the adapter is for by the name that the recipe has, not by our folder."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = base
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+def extract(path: Path, rendered: Path, folder: Path, base: str) -> None:
+    """Write the adapter in a checkpoint into a folder.
+
+    Args:
+        rendered: the config that trained it, which says what the tensors mean.
+        base: what the adapter calls its base.
+
+    Raises:
+        UserError: the checkpoint is damaged, or holds no adapter.
+    """
+    from .core import export, shards
+    from .core.checkpoint import verify
+
+    settings = config.lora(rendered)
+    found = export.load(path)
+    outputs = export.adapter(found, settings["bias"])
+    modules = {output.name.split(".lora_")[0] for output in outputs if ".lora_" in output.name}
+    if not modules:
+        raise UserError(f"{path}: holds no LoRA; was the model trained in full?")
+    if path.is_file():
+        verify(path, found.values())
+    shards.write(folder / lora.WEIGHTS, outputs, {})
+    # xtuner aims at every linear layer unless told; their names are in the checkpoint.
+    aims = settings["target_modules"] or sorted({name.rpartition(".")[2] for name in modules})
+    settings.update(target_modules=aims, base_model_name_or_path=base, inference_mode=True)
+    _write_config(folder, settings)
+
+
+def _config(recipe: Recipe) -> Path:
+    return paths.output(recipe.name, "config") / "config.py"
+
+
+def _write_config(folder: Path, settings: dict[str, Any]) -> None:
+    text = json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    (folder / lora.CONFIG).write_text(text, encoding="utf-8")
+
+
+def _unpickle(folder: Path) -> None:
+    """Give an adapter that is a pickle the form that all others have."""
+    from .core import shards
+
+    pickled = folder / lora.PICKLED
+    if pickled.is_file():
+        if not (folder / lora.WEIGHTS).is_file():
+            outputs = [shards.copied(tensor) for tensor in lora.tensors(folder).values()]
+            shards.write(folder / lora.WEIGHTS, outputs, {})
+        pickled.unlink()
 
 
 def _facts(folder: Path) -> Facts:
-    """Return what the adapter is, once its two files are found to be whole."""
-    for name in FILES:
-        if not (folder / name).is_file():
-            raise UserError(f"{folder}: no {name}; is this the folder of a PEFT adapter?")
-    header = weights.read_header(folder / "adapter_model.safetensors")
-    if not header:
-        raise UserError(f"{folder / 'adapter_model.safetensors'}: holds no tensor")
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    parameters = sum(map(weights.elements, header.values()))
-    return {"tensors": len(header), "parameters": parameters, "rank": config.get("r", 0)}
+    """Return what the adapter is, once it is found to be whole."""
+    found = lora.read(folder)
+    tensors = lora.tensors(folder)
+    parameters = sum(tensor.elements for tensor in tensors.values())
+    return {"tensors": len(tensors), "parameters": parameters, "rank": found.config.get("r", 0)}

@@ -24,6 +24,8 @@ from .core.recipe import Recipe
 from .core.stage import Facts, TaskDict
 
 VERSION = 1
+# FastGPT's file may hold keys of other services.
+STORED = False
 
 NAME = "config.json"
 LIST = "llmModels"

@@ -30,6 +30,11 @@ def settle(recipe: Recipe) -> None:
     source.settle(recipe, recipe.base, "base")
 
 
+def update(recipe: Recipe) -> None:
+    """Look the revision up anew."""
+    source.update(recipe, recipe.base, "base")
+
+
 def key(recipe: Recipe) -> dict[str, Any]:
     """Return what the base's files are."""
     return source.key(recipe, recipe.base, "base")

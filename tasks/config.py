@@ -68,11 +68,16 @@ def meaning(recipe: Recipe) -> dict[str, Any]:
     return {**variables(recipe), "train": quiet, "source": ""}
 
 
+def forecast(recipe: Recipe) -> str:
+    """Return what the config will mean; rendering needs nothing but the recipe."""
+    return manifest.digest_of(_rendered(recipe, meaning(recipe)))
+
+
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Render the config; its content, for the stages after, is what it means."""
     text = _rendered(recipe, variables(recipe))
     (folder / "config.py").write_text(text, encoding="utf-8")
-    return {"content": manifest.digest_of(_rendered(recipe, meaning(recipe)))}
+    return {"content": forecast(recipe)}
 
 
 def _rendered(recipe: Recipe, values: dict[str, Any]) -> str:

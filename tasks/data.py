@@ -27,6 +27,11 @@ def settle(recipe: Recipe) -> None:
     source.settle(recipe, _data(recipe), "data")
 
 
+def update(recipe: Recipe) -> None:
+    """Look the revision up anew."""
+    source.update(recipe, _data(recipe), "data")
+
+
 def key(recipe: Recipe) -> dict[str, Any]:
     """Return what the dataset's files are."""
     return source.key(recipe, _data(recipe), "data")

@@ -13,7 +13,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from .core import modelfiles, paths, render
+from . import adapter
+from .core import layers, lints, modelfiles, paths, render
 from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.sections import Image
@@ -23,6 +24,9 @@ VERSION = 1
 
 TEMPLATES = ("Dockerfile.j2", "dockerignore.j2")
 LAYOUT = "oci:"
+ADAPTER = "adapter"
+# What vLLM takes for --max-lora-rank.
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 # PEP 508 without blanks, markers and URLs.
 PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\[\],<>=!~*+-]*")
 # `scratch`, an OCI layout, or host[:port]/repository[:tag][@digest].
@@ -46,7 +50,8 @@ def task(recipe: Recipe) -> TaskDict:
 
 
 def key(recipe: Recipe) -> dict[str, Any]:
-    part = recipe.slice("image.base", "image.pip", "image.repository", "image.tag")
+    keys = "base pip repository tag env labels build.args serve".split()
+    part = recipe.slice(*(f"image.{key}" for key in keys))
     return {
         "model": recipe.name,
         **part,
@@ -61,13 +66,42 @@ def image(recipe: Recipe) -> Image:
     return recipe.image
 
 
+def sources(recipe: Recipe) -> list[tuple[str, str]]:
+    """Return the stages whose files go into the image, each with its folder there."""
+    if image(recipe).serve == "adapter" and adapter.wanted(recipe):
+        return [("base", layers.ROOT), ("adapter", ADAPTER)]
+    return [(recipe.weights, layers.ROOT)]
+
+
 def entrypoint(recipe: Recipe) -> list[str]:
     """Return the command that serves the model: the recipe's own, or vLLM's OpenAI server."""
-    own = image(recipe).entrypoint
-    if own is not None:
-        return list(own)
-    serve = ["python3", "-m", "vllm.entrypoints.openai.api_server", "--model", "/data"]
-    return serve + ["--trust-remote-code"] * recipe.base.trust_remote_code
+    made = image(recipe)
+    if made.entrypoint is not None:
+        return list(made.entrypoint)
+    serve = ["python3", "-m", "vllm.entrypoints.openai.api_server", "--model", f"/{layers.ROOT}"]
+    serve += ["--trust-remote-code"] * recipe.base.trust_remote_code
+    if made.tool_parser:
+        serve += ["--enable-auto-tool-choice", "--tool-call-parser", made.tool_parser]
+    if made.serve == "adapter":
+        serve += ["--enable-lora", "--lora-modules", f"{recipe.name}=/{ADAPTER}"]
+        rank = _rank(recipe)
+        serve += ["--max-lora-rank", str(rank)] if rank else []
+    return serve
+
+
+def _rank(recipe: Recipe) -> int | None:
+    """Return the least rank that vLLM offers for the adapter; None where its rank is unknown."""
+    if recipe.train:
+        rank = recipe.train.lora.r
+    else:
+        assert recipe.adapter is not None
+        own = recipe.adapter.path
+        folder = recipe.beside(own) if own else paths.output(recipe.name, "adapter")
+        try:
+            rank = int(json.loads((folder / "adapter_config.json").read_bytes())["r"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+    return next((offered for offered in RANKS if offered >= rank), rank)
 
 
 def layout(recipe: Recipe) -> Path | None:
@@ -78,14 +112,39 @@ def layout(recipe: Recipe) -> Path | None:
 
 def command(recipe: Recipe) -> list[str]:
     """Return how a Docker engine builds this image."""
-    made, base = image(recipe), layout(recipe)
-    # Docker does not follow links, and a local base is links to the user's files.
-    own = None if recipe.tuned or recipe.base.path is None else recipe.beside(recipe.base.path)
     file = paths.output(recipe.name, "dockerfile") / "Dockerfile"
-    context = [] if base is None else ["--build-context", f"base=oci-layout://{base}"]
+    return [*options(recipe), "-f", str(file), str(context(recipe))]
+
+
+def options(recipe: Recipe) -> list[str]:
+    """Return `docker build` with all but the Dockerfile and the context."""
+    made, base = image(recipe), layout(recipe)
+    layouts = [] if base is None else ["--build-context", f"base=oci-layout://{base}"]
+    args = [word for pair in made.build.args.items() for word in ("--build-arg", "=".join(pair))]
+    network = ["--network", made.build.network] if made.build.network else []
+    pull = ["--pull"] * (made.build.pull == "always")
+    if made.serve == "adapter":
+        layouts += ["--build-context", f"adapter={paths.output(recipe.name, 'adapter')}"]
     tag = ["-t", f"{made.repository}:{made.tag}"]
-    folder = own or paths.output(recipe.name, recipe.weights)
-    return ["docker", "build", *tag, *context, "-f", str(file), str(folder)]
+    return ["docker", "build", *tag, *layouts, *args, *network, *pull]
+
+
+def context(recipe: Recipe) -> Path:
+    """Return the folder of the model; Docker does not follow links, and a local base is links."""
+    stage = sources(recipe)[0][0]
+    own = recipe.base.path if stage == "base" else None
+    return recipe.beside(own) if own else paths.output(recipe.name, stage)
+
+
+def lint(recipe: Recipe) -> None:
+    """Judge what the recipe tells before anything is built.
+
+    Raises:
+        UserError: the image could not serve the model.
+    """
+    has_adapter = adapter.wanted(recipe)
+    found = lints.of_recipe(recipe, entrypoint(recipe), has_adapter=has_adapter)
+    lints.check(recipe, found)
 
 
 def variables(recipe: Recipe) -> dict[str, Any]:
@@ -110,11 +169,28 @@ def variables(recipe: Recipe) -> dict[str, Any]:
         "layout": made.base.removeprefix(LAYOUT) if is_layout else None,
         "base": "base" if is_layout else made.base,
         "pip": shlex.join(made.pip),
+        "adapter": ADAPTER if made.serve == "adapter" else None,
+        "args": list(made.build.args),
+        "env": {name: _quoted(recipe, "env", value) for name, value in made.env.items()},
+        "labels": {name: _quoted(recipe, "labels", value) for name, value in made.labels.items()},
         "entrypoint": json.dumps(entrypoint(recipe)),
     }
 
 
+def _quoted(recipe: Recipe, key: str, value: str) -> str:
+    """Return a value as one word of a Dockerfile in which nothing is filled in.
+
+    Raises:
+        UserError: it has a character that Dockerfiles cannot hold.
+    """
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
+        raise UserError(f"{recipe.file}: image.{key}: a line break or control character; remove it")
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+    return f'"{escaped}"'
+
+
 def run(recipe: Recipe, folder: Path) -> Facts:
+    lint(recipe)
     values = variables(recipe)
     dockerfile = render.text("Dockerfile.j2", **values)
     ignore = render.text("dockerignore.j2", model=recipe.name, patterns=modelfiles.LEFT_OUT)

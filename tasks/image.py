@@ -1,11 +1,11 @@
-"""Build the image as an OCI layout, without a daemon.
+"""Build the image: an OCI layout without a daemon, or with a Docker engine.
 
 What goes in: the finished model, and a base that is `scratch`, in a registry or an OCI layout on
 this machine.
 What comes out: an OCI image layout (image-spec 1.1) and `digest`, the image manifest's digest.
 With a base in a registry, or `layout: false`, the layout holds no layers: `layers.json` says where
 their bytes are, and `push` streams them from there.
-Not here: RUN lines, which need an engine, and the image's name, which the layout does not hold.
+`builder: docker` is for what needs RUN: the engine keeps the image, `digest` is its id there.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ import functools
 import os
 import shlex
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from . import dockerfile
-from .core import bases, console, layers, modelfiles, oci, paths, stack
+from .core import bases, console, engine, layers, lints, modelfiles, oci, paths, stack
 from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.stage import Facts, TaskDict
 
 VERSION = 2
+# An engine's image is on this machine only, and a layout is quickly made from the model.
+STORED = False
 
 # Overlay file systems end at 122 to 128 layers; an image above that builds well and never starts.
 MOST_LAYERS = 100
@@ -37,14 +40,18 @@ def wanted(recipe: Recipe) -> bool:
 
 
 def task(recipe: Recipe) -> TaskDict:
+    base, built = dockerfile.image(recipe).base, dockerfile.image(recipe).builder == "docker"
+    stages = [*(stage for stage, _ in dockerfile.sources(recipe)), *(["dockerfile"] * built)]
     return {
-        "doc": f"{dockerfile.image(recipe).base} + model -> OCI layout",
-        "file_dep": [paths.manifest(recipe.name, recipe.weights)],
-        "targets": ["digest", "index.json", "oci-layout"],
+        "doc": f"{base} + model -> {'Docker engine' if built else 'OCI layout'}",
+        "file_dep": [paths.manifest(recipe.name, stage) for stage in stages],
+        "targets": ["digest", *([] if built else ["index.json", "layers.json", "oci-layout"])],
     }
 
 
 def key(recipe: Recipe) -> dict[str, Any]:
+    if dockerfile.image(recipe).builder == "docker":
+        return recipe.slice("image.builder", "image.build")
     return {
         "model": recipe.name,
         **recipe.slice("image.pip", "image.env", "image.labels"),
@@ -57,7 +64,8 @@ def key(recipe: Recipe) -> dict[str, Any]:
 
 def settle(recipe: Recipe) -> None:
     """Lock the digest of the base before the inputs are read."""
-    bases.settle(recipe)
+    if dockerfile.image(recipe).builder == "oci":
+        bases.settle(recipe)
 
 
 def config(
@@ -95,10 +103,25 @@ def config(
 
 def _told(layer: stack.Layer) -> str:
     count = len(layer.files)
-    return f"COPY {layer.files[0] if count == 1 else f'{count} files'} /{layers.ROOT}"
+    return f"COPY {layer.files[0] if count == 1 else f'{count} files'} /{layer.root}"
+
+
+def drifted(recipe: Recipe) -> bool:
+    """Return whether a Docker engine that built the image no longer has it."""
+    if dockerfile.image(recipe).builder != "docker":
+        return False
+    path = paths.output(recipe.name, "image") / "digest"
+    return not engine.has(path.read_text(encoding="utf-8").strip())
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
+    dockerfile.lint(recipe)
+    for stage, root in dockerfile.sources(recipe):
+        if root == layers.ROOT:
+            model = paths.output(recipe.name, stage)
+            lints.check(recipe, lints.of_files(recipe, model, modelfiles.outgoing(model)))
+    if dockerfile.image(recipe).builder == "docker":
+        return _run_engine(recipe, folder)
     _refuse_what_needs_an_engine(recipe)
     base = bases.read(recipe)
     below = base.layers if base else ()
@@ -116,6 +139,23 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     return {"digest": digest, "layers": len(layers_), "bytes": sum(one.size for one in layers_)}
 
 
+def _run_engine(recipe: Recipe, folder: Path) -> Facts:
+    made, model = dockerfile.image(recipe), paths.output(recipe.name, recipe.weights)
+    engine.version()
+    if made.build.pull == "never" and made.base != bases.SCRATCH and not engine.has(made.base):
+        raise UserError(
+            f"{recipe.file}: image.base: the engine has no {made.base}, and image.build.pull is "
+            "never; pull it, or say `pull: missing`"
+        )
+    file = paths.output(recipe.name, "dockerfile") / "Dockerfile"
+    log = paths.log(recipe.name, "image")
+    own = dockerfile.context(recipe)
+    context = own if own.is_dir() else model
+    digest = engine.build(dockerfile.options(recipe), context, file, log)
+    (folder / "digest").write_text(f"{digest}\n", encoding="utf-8")
+    return {"digest": digest, "reference": f"{made.repository}:{made.tag}"}
+
+
 def is_stored(recipe: Recipe) -> bool:
     """Return whether the layout holds the layers; else a push streams them from where they are."""
     asked = dockerfile.image(recipe).layout
@@ -123,36 +163,48 @@ def is_stored(recipe: Recipe) -> bool:
 
 
 def _own_layers(recipe: Recipe, folder: Path, most: int) -> list[stack.Layer]:
-    """Return the model's layers, hashed, and written into the layout where it holds them."""
-    if most < 2:
-        raise UserError(f"image.base: too many layers; the base may have {MOST_LAYERS - 2}")
-    model = paths.output(recipe.name, recipe.weights)
-    sizes = {path: (model / path).stat().st_size for path in modelfiles.outgoing(model)}
-    plan = layers.plan(sizes, most, layers.BIG)
-    above = layers.folders(sizes)
-    console.status(f"{len(plan)} layers, {console.size(sum(sizes.values()))}")
-    before = paths.output(recipe.name, "image")
-    known = {layer.content: layer for layer in stack.read(before) if layer.is_ours}
-    tops = [tuple(() if number else above) for number in range(len(plan))]
+    """Return our layers, hashed, and written into the layout where it holds them."""
+    plan = _plan(recipe, most)
+    before = stack.read(paths.output(recipe.name, "image"))
+    known = {layer.content: layer for layer in before if layer.is_ours}
+    console.status(f"hashing {len(plan)} layers")
     with ThreadPoolExecutor(HASHERS) as pool:
-        work = functools.partial(_own_layer, recipe, folder, sizes, known)
-        made = list(pool.map(work, tops, map(tuple, plan)))
+        made = list(pool.map(functools.partial(_own_layer, recipe, folder, known), plan))
     console.clear()
     return made
 
 
+def _plan(recipe: Recipe, most: int) -> list[stack.Layer]:
+    """Return which files go into which of our layers, as layers without digest and size."""
+    found: list[stack.Layer] = []
+    sources = dockerfile.sources(recipe)
+    if most < 2 * len(sources):
+        allowed = MOST_LAYERS - 2 * len(sources)
+        raise UserError(f"image.base: too many layers; the base may have {allowed}")
+    for number, (stage, root) in enumerate(sources, 1):
+        model = paths.output(recipe.name, stage)
+        sizes = {path: (model / path).stat().st_size for path in modelfiles.outgoing(model)}
+        rest = most - len(found) - 2 * (len(sources) - number)
+        above = tuple(layers.folders(sizes, root))
+        wished = sum(size >= layers.BIG for size in sizes.values()) + 1
+        lints.check(recipe, lints.of_layers(min(wished, rest), rest, wished))
+        if is_stored(recipe):
+            lints.check(recipe, lints.of_disk(sum(sizes.values())))
+        for names in layers.plan(sizes, rest, layers.BIG):
+            layer = stack.Layer(oci.LAYER, "", 0, "", stage, root, above, tuple(names))
+            found.append(layer)
+            above = ()
+    return found
+
+
 def _own_layer(
-    recipe: Recipe,
-    folder: Path,
-    sizes: dict[str, int],
-    known: dict[str, stack.Layer],
-    above: tuple[str, ...],
-    names: tuple[str, ...],
+    recipe: Recipe, folder: Path, known: dict[str, stack.Layer], planned: stack.Layer
 ) -> stack.Layer:
-    model = paths.output(recipe.name, recipe.weights)
-    content = stack.content(model, above, names)
+    model, names = paths.output(recipe.name, planned.stage), planned.files
+    content = stack.content(model, planned.root, planned.above, names)
     before, same = paths.output(recipe.name, "image"), known.get(content)
-    parts = layers.parts(model, sizes, names, above)
+    sizes = {path: (model / path).stat().st_size for path in names}
+    parts = layers.parts(model, sizes, names, planned.above, planned.root)
     if not is_stored(recipe):
         descriptor = same.descriptor if same else oci.describe(layers.read(parts), oci.LAYER)
     elif same and oci.holds(before, same.digest):
@@ -160,7 +212,7 @@ def _own_layer(
         oci.take(folder, before, descriptor)
     else:
         descriptor = oci.write_blob(folder, layers.read(parts), oci.LAYER)
-    return stack.Layer(**descriptor, above=above, files=names, content=content)
+    return replace(planned, **descriptor, content=content)
 
 
 def _origin(base: oci.Image | None) -> dict[str, str]:
@@ -174,8 +226,9 @@ def _origin(base: oci.Image | None) -> dict[str, str]:
 
 def _refuse_what_needs_an_engine(recipe: Recipe) -> None:
     if dockerfile.image(recipe).pip:
-        engine = shlex.join(dockerfile.command(recipe))
+        command = shlex.join(dockerfile.command(recipe))
         raise UserError(
             f"{recipe.file}: image.pip: packages cannot be installed without a Docker engine; put "
-            f"them into the base and take this key out\nor build with a Docker engine: `{engine}`"
+            "them into the base and take this key out, or say `builder: docker`\n"
+            f"by hand that is: `{command}`"
         )

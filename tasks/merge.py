@@ -1,4 +1,8 @@
-"""Merge the adapter into the base weights."""
+"""Merge the adapter into the base weights.
+
+Tensor by tensor and in the base's own type, in bounded memory whatever the model's size.  Full
+tuning left whole weights; they only change their form.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from . import adapter
-from .core import manifest, paths, weights, xtuner
+from .core import digests, lora, paths, weights, xtuner
 from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.stage import Facts, TaskDict
+from .core.tensors import Tensor
 
-VERSION = 1
-# What a tokenizer consists of, in any of its forms.
+VERSION = 2
+# What a model needs beside its weights: settings, tokenizer in any of its forms, licence.
+BESIDE = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.vocab", "*.py", "LICENSE*")
+NOT_BESIDE = ("manifest.json", "*.index.json", "adapter_config.json")
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt")
+# The note in each weights file: digests of the adapters that are merged into it.
+MERGED = "modelwright.adapters"
 
 
 def wanted(recipe: Recipe) -> bool:
@@ -24,23 +33,28 @@ def wanted(recipe: Recipe) -> bool:
 
 
 def task(recipe: Recipe) -> TaskDict:
-    """Return the doit task; full tuning left whole weights, which only change their form."""
-    before = ("base", "config", "train") if _is_full(recipe) else ("base", "adapter")
+    full, by_xtuner = _is_full(recipe), recipe.merge.tool == "xtuner"
+    before = ["base", *(["train"] if full else ["adapter"])]
     return {
-        "doc": "checkpoint -> weights" if _is_full(recipe) else "base + adapter -> merged weights",
-        "file_dep": [paths.manifest(recipe.name, stage) for stage in before],
-        "task_dep": ["toolchain:xtuner"],
+        "doc": "checkpoint -> weights" if full else "base + adapter -> merged weights",
+        "file_dep": [
+            paths.manifest(recipe.name, stage)
+            for stage in [*before, *(["config"] if full and by_xtuner else [])]
+        ],
+        "task_dep": ["toolchain:xtuner"] if by_xtuner else [],
         "targets": ["config.json"],
     }
 
 
 def key(recipe: Recipe) -> dict[str, Any]:
     """Return the size of the shards, and the checkpoint where no adapter stands between."""
-    return recipe.slice("merge.shard_size", *(["checkpoint"] if _is_full(recipe) else []))
+    return recipe.slice(
+        "merge.with", "merge.shard_size", *(["checkpoint"] if _is_full(recipe) else [])
+    )
 
 
 def command(recipe: Recipe, folder: Path) -> list[str]:
-    """Return the command that writes the weights into a folder; both tools write fp16."""
+    """Return the command with which xtuner writes the weights; both its tools write fp16."""
     options = ["--max-shard-size", recipe.merge.shard_size, "--safe-serialization"]
     if _is_full(recipe):
         config = paths.output(recipe.name, "config") / "config.py"
@@ -51,28 +65,108 @@ def command(recipe: Recipe, folder: Path) -> list[str]:
 
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Merge, then find the result whole."""
-    xtuner.run(command(recipe, folder), recipe, paths.log(recipe.name, "merge"))
     base = paths.output(recipe.name, "base")
+    if recipe.merge.tool == "xtuner":
+        return _by_xtuner(recipe, base, folder)
+    from .core import shards
+
+    most = shards.limit(recipe.merge.shard_size)
+    if _is_full(recipe):
+        model = convert(base, adapter.checkpoint(recipe), folder, most)
+    else:
+        model = merge(base, paths.output(recipe.name, "adapter"), folder, most)
+    return model.facts
+
+
+def merge(base: Path, tuned: Path, folder: Path, most: int) -> weights.Model:
+    """Write base + adapter into a folder, in files of at most `most` bytes.
+
+    Raises:
+        UserError: one of them is damaged, the two do not fit, or the adapter is in the base.
+    """
+    from .core import merging, shards
+
+    before, added = weights.inspect(base), lora.read(tuned)
+    marks = before.metadata.get(MERGED, "").split()
+    mark = digests.of_file(tuned / lora.WEIGHTS)
+    if mark in marks:
+        raise UserError(f"{base}: {tuned} is merged into it already; start from the model's base")
+    plan = merging.plan(before, added)
+    try:
+        shards.write_model(folder, plan.outputs, most, {MERGED: " ".join([*marks, mark])})
+    finally:
+        merging.floats.cache_clear()
+    _bring_along(base, folder, {"tie_word_embeddings": False} if plan.untied else {})
+    heads = {head for _, head in merging.TIED} if plan.untied else set()
+    return _whole(before, folder, heads)
+
+
+def convert(base: Path, checkpoint: Path, folder: Path, most: int) -> weights.Model:
+    """Write the weights in a checkpoint of full tuning into a folder, in the base's types.
+
+    Raises:
+        UserError: the checkpoint is damaged, or not of this base.
+    """
+    from .core import export, shards
+
+    before = weights.inspect(base)
+    shards.write_model(folder, export.whole(export.load(checkpoint), before), most, {})
+    _bring_along(base, folder, {})
+    return _whole(before, folder, set())
+
+
+def _whole(before: weights.Model, folder: Path, heads: set[str]) -> weights.Model:
+    """Return the model that was written, once it is found to have the base's tensors.
+
+    Args:
+        heads: tensors that may be there although the base has them under another name.
+    """
+    after = weights.inspect(folder)
+    expected = {name: _form(tensor) for name, tensor in before.tensors.items()}
+    found = {name: _form(tensor) for name, tensor in after.tensors.items()}
+    for name in sorted(expected.keys() | found.keys() - heads):
+        if expected.get(name) != found.get(name):
+            raise UserError(
+                f"{folder}: {name}: {found.get(name)} was written, the base has "
+                f"{expected.get(name)}; a fault of ours, please report it"
+            )
+    return after
+
+
+def _form(tensor: Tensor) -> tuple[str, tuple[int, ...]]:
+    return tensor.dtype, tensor.shape
+
+
+def _bring_along(base: Path, folder: Path, changes: dict[str, Any]) -> None:
+    """Copy what a model needs beside its weights."""
+    left = {path for pattern in NOT_BESIDE for path in base.glob(pattern)}
+    for path in sorted({path for pattern in BESIDE for path in base.glob(pattern)} - left):
+        shutil.copyfile(path, folder / path.name)
+    if changes:
+        config = folder / "config.json"
+        _write(config, {**json.loads(config.read_text(encoding="utf-8")), **changes})
+
+
+def _write(path: Path, config: dict[str, Any]) -> None:
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _by_xtuner(recipe: Recipe, base: Path, folder: Path) -> Facts:
+    """Let xtuner write the weights; the folder that the base lay in is no part of the model."""
+    xtuner.run(command(recipe, folder), recipe, paths.log(recipe.name, "merge"))
     (folder / "xtuner_config.py").unlink(missing_ok=True)
-    _forget_origin(folder / "config.json")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config.pop("_name_or_path", None)
+    _write(folder / "config.json", config)
     for path in (path for pattern in TOKENIZER for path in base.glob(pattern)):
         shutil.copyfile(path, folder / path.name)
-    model = weights.inspect(folder)
-    before = manifest.read(paths.manifest(recipe.name, "base"))
-    assert before is not None
-    if model.architecture != before.facts["architecture"]:
+    before, after = weights.inspect(base), weights.inspect(folder)
+    if after.architecture != before.architecture:
         raise UserError(
-            f"the merged weights are a {model.architecture}, the base is a "
-            f"{before.facts['architecture']}; see {paths.log(recipe.name, 'merge')}"
+            f"the merged weights are a {after.architecture}, the base is a "
+            f"{before.architecture}; see {paths.log(recipe.name, 'merge')}"
         )
-    return {"tensors": model.tensors, "parameters": model.parameters, "dtype": model.dtype}
-
-
-def _forget_origin(path: Path) -> None:
-    """Take the folder that the base lay in out of config.json: equal models have equal bytes."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config.pop("_name_or_path", None)
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return after.facts
 
 
 def _is_full(recipe: Recipe) -> bool:

@@ -11,13 +11,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .core import paths, reference, settings, stack
+from . import dockerfile
+from .core import engine, paths, reference, settings
 from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.reference import Reference
 from .core.stage import Facts, TaskDict
 
 VERSION = 1
+# What is in a registry is asked for there, never taken from a store.
+STORED = False
 
 
 def wanted(recipe: Recipe) -> bool:
@@ -25,9 +28,10 @@ def wanted(recipe: Recipe) -> bool:
 
 
 def task(recipe: Recipe) -> TaskDict:
+    sources = [stage for stage, _ in dockerfile.sources(recipe)]
     return {
         "doc": f"image -> {place(recipe)}",
-        "file_dep": [paths.manifest(recipe.name, stage) for stage in (recipe.weights, "image")],
+        "file_dep": [paths.manifest(recipe.name, stage) for stage in [*sources, "image"]],
         "targets": ["reference"],
     }
 
@@ -65,7 +69,7 @@ def drifted(recipe: Recipe) -> bool:
     try:
         name = target(recipe)
         with Registry(name.host) as there:
-            return there.digest(name) != _digest(recipe)
+            return there.digest(name) != _pushed(recipe)
     except UserError:
         return True  # the push itself says what is wrong
 
@@ -75,17 +79,18 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     from .core.registry import Registry
 
     name, image = target(recipe), paths.output(recipe.name, "image")
-    listed = stack.read(image)
-    if not listed:
-        raise UserError(f"{image}: no list of layers; run `doit image:{recipe.name}`")
+    digest = (image / "digest").read_text(encoding="utf-8").strip()
+    assert recipe.image is not None
+    if recipe.image.builder == "docker":
+        digest = engine.push(digest, str(name), paths.log(recipe.name, "push"))
     with Registry(name.host) as there:
-        imagepush.push(there, name, image, listed, recipe)
-        imagepush.verify(there, name, image)
-    digest = _digest(recipe)
+        if recipe.image.builder == "oci":
+            imagepush.push(there, name, image, recipe)
+        imagepush.verify(there, name.at(digest))
     (folder / "reference").write_text(f"{name.at(digest)}\n", encoding="utf-8")
     return {"reference": str(name.at(digest)), "digest": digest}
 
 
-def _digest(recipe: Recipe) -> str:
-    text = (paths.output(recipe.name, "image") / "digest").read_text(encoding="utf-8")
-    return text.strip()
+def _pushed(recipe: Recipe) -> str:
+    text = (paths.output(recipe.name, "push") / "reference").read_text(encoding="utf-8")
+    return text.strip().partition("@")[2]

@@ -11,18 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tasks.core import manifest, paths, recipe, settings, toolchain
 from tasks.core.manifest import Manifest
 from tasks.core.recipe import Recipe
+from tests.services import hub as hub_server
+from tests.services.hub import Hub
+
+# Servers that tests of several stages start.
+pytest_plugins = ("tests.services.fixtures",)
 
 # .ci/run installs all the tools that tests can need and sets this, so that none is missed unseen.
 MUST_RUN = bool(os.environ.get("CI"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare our markers."""
+    """Declare our markers; keep hypothesis from judging how fast a busy machine is."""
+    hypothesis.settings.register_profile("modelwright", deadline=None)
+    hypothesis.settings.load_profile("modelwright")
     config.addinivalue_line("markers", "needs(*tools): real programs that the test runs")
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
 
@@ -99,3 +107,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     settings.current.cache_clear()
     yield made
     settings.current.cache_clear()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Serve a Hugging Face Hub of the test's own, and point huggingface_hub at it."""
+    for variable in ("HF_TOKEN", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    with hub_server.running() as served:
+        monkeypatch.setenv("HF_ENDPOINT", served.url)
+        yield served

@@ -140,15 +140,15 @@ def test_the_build_hashes_every_layer_once_and_no_file_again(
     recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     again: list[str] = []
-    hash_file = digests._hash
+    hash_file = digests.read
 
     def hash_again(path: Path) -> str:
         again.append(path.name)
         return hash_file(path)
 
-    monkeypatch.setattr(digests, "_hash", hash_again)
+    monkeypatch.setattr(digests, "read", hash_again)
     stage.execute("image", image, recipe)
-    assert sorted(again) == ["digest", "index.json", "oci-layout"]
+    assert sorted(again) == ["digest", "index.json", "layers.json", "oci-layout"]
 
 
 def test_a_built_image_is_fresh_until_its_model_changes(recipe: Recipe, project: Project) -> None:
@@ -281,9 +281,7 @@ def test_what_needs_an_engine_is_refused_with_the_ways_out(project: Project) -> 
     with pytest.raises(UserError) as failure:
         image.run(recipe, project.build)
     message = str(failure.value)
-    assert f"{recipe.file}: image.base: " in message
     assert f"{recipe.file}: image.pip: " in message
-    assert "skopeo copy docker://vllm/vllm-openai:v0.4.1 oci:FOLDER" in message
     folder = project.build / "m"
     assert f"-f {folder}/dockerfile/Dockerfile {folder}/base" in message
 

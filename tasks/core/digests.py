@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from . import paths
@@ -39,11 +39,12 @@ def of_file(path: Path) -> str:
     known = _ask(state_of(path))
     if known:
         return known
-    state = _settled(path)
-    digest = _hash(path)
+    _wait_a_tick([path])
+    state = state_of(path)
+    digest = read(path)
     if state_of(path) != state:
         raise UserError(f"{path}: changed while it was read; run again when it is at rest")
-    _keep(state, digest)
+    _keep({state: digest})
     return digest
 
 
@@ -63,29 +64,38 @@ def known(path: Path) -> str | None:
 
 def remember(path: Path, digest: str) -> None:
     """Note the digest of a file as it is now."""
-    state = state_of(path)
-    if _settled(path) == state:
-        _keep(state, digest)
+    remember_all({path: digest})
 
 
-def _settled(path: Path) -> State:
-    """Return a file's state, a tick after its last change; ctime is what nobody can set."""
-    state = state_of(path)
-    age = time.time_ns() - state[4]
+def remember_all(known: Mapping[Path, str]) -> None:
+    """Note the digests of files as they are now, if nobody writes to them."""
+    before = {path: state_of(path) for path in known}
+    _wait_a_tick(known)
+    _keep({state: known[path] for path, state in before.items() if state_of(path) == state})
+
+
+def _wait_a_tick(files: Iterable[Path]) -> None:
+    """Wait until a write to one of the files would show; ctime is what nobody can set."""
+    newest = max((state_of(path)[4] for path in files), default=0)
+    age = time.time_ns() - newest
     if 0 <= age < TICK_NS:
         time.sleep((TICK_NS - age) / 1e9)
-    return state_of(path)
 
 
-def _keep(state: State, digest: str) -> None:
-    _do(
-        lambda db: db.execute(
-            "insert or replace into digest values (?, ?, ?, ?, ?, ?)", (*state, digest)
-        )
-    )
+def _keep(known: Mapping[State, str]) -> None:
+    rows = [(*state, digest) for state, digest in known.items()]
+    _do(lambda db: db.executemany("insert or replace into digest values (?, ?, ?, ?, ?, ?)", rows))
 
 
-def _hash(path: Path) -> str:
+def forget(path: Path) -> None:
+    """Drop what is noted of a file, so that it is read when it is next asked for."""
+    with contextlib.suppress(OSError):
+        state = state_of(path)
+        _do(lambda db: db.execute("delete from digest where device=? and inode=?", state[:2]))
+
+
+def read(path: Path) -> str:
+    """Return the digest of a file's bytes, whatever the cache says."""
     sha = hashlib.sha256()
     buffer = bytearray(BLOCK)
     view = memoryview(buffer)

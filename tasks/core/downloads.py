@@ -67,7 +67,9 @@ def fetch(
     Raises:
         UserError: the disk is too small, or a server sends other bytes than it promised.
     """
-    _refuse_small_disk([remote for remote in remotes if not place(remote.digest).exists()])
+    # By digest: several of the files may be one.
+    missing = {remote.digest: remote for remote in remotes if not place(remote.digest).exists()}
+    refuse_small_disk(sum(remote.size - _partial_size(remote) for remote in missing.values()))
     progress = Progress(sum(remote.size for remote in remotes))
     pool = ThreadPoolExecutor(WORKERS)
     try:
@@ -195,13 +197,16 @@ class Sink:
         self.thread.shutdown()
 
 
-def _refuse_small_disk(remotes: Sequence[Remote]) -> None:
-    """Refuse to begin what cannot end; several of the files may be one."""
+def refuse_small_disk(needed: int) -> None:
+    """Refuse to begin what cannot end.
+
+    Raises:
+        UserError: what is needed, and what is free.
+    """
     folder = paths.build()
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = {remote.digest: remote.size - _partial_size(remote) for remote in remotes}
-    needed, free = sum(wanted.values()), shutil.disk_usage(folder).free
-    if wanted and needed + RESERVE > free:
+    free = shutil.disk_usage(folder).free
+    if needed and needed + RESERVE > free:
         raise UserError(
             f"{folder}: {console.size(needed)} to fetch, {console.size(free)} free; "
             "free some space, or set MODELWRIGHT_BUILD to a folder on a larger disk"
@@ -312,6 +317,42 @@ def _stream(remote: Remote, sink: Sink, headers: Mapping[str, str], progress: Pr
             return
         progress.stopped.wait(PAUSE * 2**attempt)
     raise UserError(f"{remote.path}: the server does not send it; try again later")
+
+
+@contextmanager
+def explained(name: str, where: str, token: str) -> Iterator[None]:
+    """Turn what huggingface_hub raises into one clear message, without URLs that hold keys.
+
+    Args:
+        name: what is fetched; where: the server.
+        token: the variable that holds the token for it, or what else gives access.
+    """
+    import logging
+
+    import httpx2
+    from huggingface_hub import errors
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    # Ours say the same, once.
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
+    disable_progress_bars()
+    cures = {
+        401: f"set {token} to one that is valid, or unset it",
+        403: f"you may not read it; look at the rights of {token}",
+        404: "it is not there; correct the name, or run `doit update:MODEL` if it has moved",
+        429: f"too many requests; wait some minutes, or set {token} for a higher limit",
+    }
+    try:
+        yield
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        cure = cures.get(status, "try again later")
+        raise UserError(f"{name}: {where} answers {status}: {cure}") from None
+    except (httpx2.TransportError, httpx2.InvalidURL) as error:
+        raise UserError(
+            f"{where}: no answer ({type(error).__name__}) for {name}; is the address right, and do "
+            "you need a proxy (https_proxy) or a mirror?"
+        ) from None
 
 
 @contextmanager

@@ -8,7 +8,6 @@ protocol leads past HF_ENDPOINT, and writes files that would have to be read onc
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,30 +85,26 @@ def endpoint() -> str:
 
 @contextmanager
 def explained(source: Source) -> Iterator[None]:
-    """Turn what huggingface_hub raises into one clear message, without URLs that hold keys."""
-    _quiet()
-    import httpx2
+    """Turn what huggingface_hub raises into one clear message."""
     from huggingface_hub import errors
 
     name, where = source.label, endpoint()
     try:
-        yield
-    except errors.GatedRepoError as error:
-        raise UserError(_gated(name, where, error.response.status_code)) from None
-    except errors.RepositoryNotFoundError:
-        raise UserError(
-            f"{name}: no such {_kind(source)} on {where}, or a private one; correct the name, or "
-            "set HF_TOKEN to a token that may read it"
-        ) from None
-    except errors.RevisionNotFoundError:
-        raise UserError(
-            f"{name}: no revision '{source.revision or DEFAULT_REVISION}' on {where}; "
-            "name a branch, a tag or a commit that it has"
-        ) from None
-    except errors.EntryNotFoundError as error:
-        raise UserError(
-            f"{name}: a file is gone from {where} ({_path(error)}); run `doit update:MODEL`"
-        ) from None
+        with downloads.explained(name, where, "HF_TOKEN"):
+            try:
+                yield
+            except errors.GatedRepoError as error:
+                raise UserError(_gated(name, where, error.response.status_code)) from None
+            except errors.RepositoryNotFoundError:
+                raise UserError(
+                    f"{name}: no such {_kind(source)} on {where}, or a private one; correct the "
+                    "name, or set HF_TOKEN to a token that may read it"
+                ) from None
+            except errors.RevisionNotFoundError:
+                raise UserError(
+                    f"{name}: no revision '{source.revision or DEFAULT_REVISION}' on {where}; "
+                    "name a branch, a tag or a commit that it has"
+                ) from None
     except errors.HFValidationError as error:
         raise UserError(f"{name}: no name of a repository: {error}") from None
     except errors.OfflineModeIsEnabled:
@@ -117,23 +112,6 @@ def explained(source: Source) -> Iterator[None]:
             f"{name}: not all of it is on this machine, and HF_HUB_OFFLINE is set; "
             "unset it, or fetch the files into HF_HOME beforehand"
         ) from None
-    except errors.HfHubHTTPError as error:
-        raise UserError(_refused(name, where, error.response.status_code)) from None
-    except (httpx2.TransportError, httpx2.InvalidURL) as error:
-        raise UserError(
-            f"{where}: no answer ({type(error).__name__}); is the address right, and do you need a "
-            "proxy (https_proxy) or a mirror (HF_ENDPOINT)?"
-        ) from None
-
-
-def _quiet() -> None:
-    """Silence progress bars and warnings of huggingface_hub; ours say the same once."""
-    import logging
-
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
-    disable_progress_bars()
 
 
 def _gated(name: str, where: str, status: int) -> str:
@@ -141,22 +119,6 @@ def _gated(name: str, where: str, status: int) -> str:
     if status == 401:
         return f"{ask}, then set HF_TOKEN to a token of the same account (or `hf auth login`)"
     return f"{ask}; the account of your token (HF_TOKEN) does not have it yet"
-
-
-def _refused(name: str, where: str, status: int) -> str:
-    cures = {
-        401: "the token is not valid; set HF_TOKEN to one that is, or unset it",
-        403: "your token may not read it; give it the right, or take another",
-        429: "too many requests; wait some minutes, or set HF_TOKEN for a higher limit",
-    }
-    return f"{name}: {where} answers {status}: {cures.get(status, 'try again later')}"
-
-
-def _path(error: Exception) -> str:
-    """Return the file of a failed request, without host and query."""
-    url = str(getattr(getattr(error, "request", None), "url", ""))
-    found = re.search(r"/resolve/[^/]+/([^?]+)", url)
-    return found.group(1) if found else "unknown"
 
 
 def _kind(source: Source) -> str:

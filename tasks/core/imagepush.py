@@ -11,10 +11,11 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import bases, blobupload, console, layers, modelfiles, oci, paths, reference, stack
+from . import bases, blobupload, console, layers, modelfiles, oci, reference, stack
 from .blobupload import Progress, Source
 from .errors import UserError
 from .recipe import Recipe
@@ -25,18 +26,18 @@ from .registry import Registry
 PARALLEL = 5
 
 
-def push(
-    there: Registry, name: Reference, image: Path, listed: list[stack.Layer], recipe: Recipe
-) -> None:
+def push(there: Registry, name: Reference, image: Path, recipe: Recipe) -> None:
     """Send what the registry lacks, then the manifest under its tag.
 
     Args:
         image: the folder of the stage `image`.
-        listed: its layers.
 
     Raises:
         UserError: a blob cannot be read or is refused.
     """
+    listed = stack.read(image)
+    if not listed:
+        raise UserError(f"{image}: no list of layers; run `doit image:{recipe.name}`")
     progress = Progress(threading.Event())
     with ExitStack() as opened:
         sources = {there.host: there}
@@ -54,15 +55,17 @@ def push(
     there.put_manifest(name, _manifest(image)[1])
 
 
-def verify(there: Registry, name: Reference, image: Path) -> None:
+def verify(there: Registry, name: Reference) -> None:
     """Fetch the manifest back by its tag and look up every blob.
+
+    Args:
+        name: the tag, and the digest that it should have.
 
     Raises:
         UserError: the registry does not have what was pushed.
     """
-    descriptor, content = _manifest(image)
-    found, _ = there.manifest(name)
-    if found["digest"] != descriptor["digest"]:
+    found, content = there.manifest(replace(name, digest=None))
+    if found["digest"] != name.digest:
         raise UserError(
             f"{name}: the tag is another image, {found['digest']}; somebody else pushed at the "
             "same time: run doit again, or choose another tag"
@@ -115,14 +118,13 @@ def _layer_work(
 def _source(
     image: Path, layer: stack.Layer, recipe: Recipe, host: Registry | None, repository: str
 ) -> Source:
-    model = paths.output(recipe.name, recipe.weights)
     if oci.holds(image, layer.digest):
         path = oci.place(image, layer.digest)
         return lambda start: modelfiles.pieces(path, layer.size, start)
     if host:
         return lambda start: host.read_blob(repository, layer.digest, start)
     if layer.is_ours:
-        return lambda start: layers.read(stack.parts(layer, model), start)
+        return lambda start: layers.read(stack.parts(layer, recipe.name), start)
     return lambda start: bases.pieces(recipe, layer.descriptor, start)
 
 

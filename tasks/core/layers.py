@@ -42,14 +42,18 @@ def plan(sizes: Mapping[str, int], most: int, big: int = BIG) -> list[list[str]]
     return [small, *sorted(sorted(paths) for paths in bins)]
 
 
-def folders(paths: Iterable[str]) -> list[str]:
-    """Return the folders above some paths, the model's own first."""
+def folders(paths: Iterable[str], root: str = ROOT) -> list[str]:
+    """Return the folders above some paths, the root first."""
     above = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
-    return [f"{ROOT}/", *sorted(f"{ROOT}/{parent}/" for parent in above if parent != ".")]
+    return [f"{root}/", *sorted(f"{root}/{parent}/" for parent in above if parent != ".")]
 
 
 def parts(
-    folder: Path, sizes: Mapping[str, int], paths: Iterable[str], above: Iterable[str] = ()
+    folder: Path,
+    sizes: Mapping[str, int],
+    paths: Iterable[str],
+    above: Iterable[str] = (),
+    root: str = ROOT,
 ) -> list[Part]:
     """Return a layer as a list of what it is put together from.
 
@@ -58,10 +62,11 @@ def parts(
         sizes: its files by path.
         paths: the files of this layer.
         above: names of folders that the layer makes first.
+        root: the folder in the image.
     """
     found: list[Part] = [header(name, 0) for name in above]
     for path in paths:
-        found.append(header(f"{ROOT}/{path}", sizes[path]))
+        found.append(header(f"{root}/{path}", sizes[path]))
         found.append((folder / path, sizes[path]))
         found.append(bytes(-sizes[path] % BLOCK))
     return [*found, bytes(2 * BLOCK)]

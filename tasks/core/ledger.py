@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -9,6 +10,21 @@ import time
 from typing import Any
 
 from . import paths
+
+
+def lines() -> list[dict[str, Any]]:
+    """Return every line of the ledger that can be read; a broken one is passed over."""
+    try:
+        raw = (paths.build() / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    found = []
+    for line in raw:
+        with contextlib.suppress(ValueError):
+            value = json.loads(line)
+            if isinstance(value, dict):
+                found.append(value)
+    return found
 
 
 def note(model: str, stage: str, **values: Any) -> None:

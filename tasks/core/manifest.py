@@ -130,16 +130,25 @@ def _refuse(error: OSError) -> None:
 
 def intact(manifest: Manifest, folder: Path) -> bool:
     """Return whether the files are as the manifest says: by stat, by digest where stat differs."""
+    return next(_changed(manifest, folder), None) is None
+
+
+def changed(manifest: Manifest, folder: Path) -> list[str]:
+    """Return the paths of the files that are not as the manifest says."""
+    return list(_changed(manifest, folder))
+
+
+def _changed(manifest: Manifest, folder: Path) -> Iterator[str]:
     for file in manifest.files:
         path = folder / file.path
         try:
-            if path.stat().st_size != file.size:
-                return False
-            if (digests.known(path) or digests.of_file(path)) != file.digest:
-                return False
-        except (OSError, ValueError):
-            return False
-    return True
+            same = path.stat().st_size == file.size and (
+                (digests.known(path) or digests.of_file(path)) == file.digest
+            )
+        except OSError:
+            same = False
+        if not same:
+            yield file.path
 
 
 def sync(folder: Path) -> None:

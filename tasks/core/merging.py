@@ -12,9 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from . import rounding, shards
 from .errors import UserError
 from .lora import Adapter, Factors
@@ -22,6 +19,10 @@ from .rounding import FLOATS, Floats
 from .shards import Output
 from .tensors import Tensor, read
 from .weights import Model
+
+# isort: split
+import numpy as np
+from numpy.typing import NDArray
 
 # So many elements are worked on at a time that they stay in a processor's own cache.
 BLOCK = 1 << 17

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -14,13 +15,18 @@ TEMPLATES = Path("templates")
 
 def build() -> Path:
     """Return the build folder, relative to the project where it lies inside."""
-    return inside(Path(settings.current().build))
+    return _build(settings.current().build)
 
 
 def inside(path: Path) -> Path:
     """Return `path` relative to the project's root if it lies in there, else absolute."""
     absolute = (ROOT / expand(path)).absolute()
     return absolute.relative_to(ROOT) if absolute.is_relative_to(ROOT) else absolute
+
+
+@functools.cache
+def _build(setting: str) -> Path:
+    return inside(Path(setting))
 
 
 def expand(path: str | Path) -> Path:

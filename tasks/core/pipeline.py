@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any
+
+from doit.exceptions import TaskFailed
 
 from . import stage
+from .errors import UserError
 from .recipe import Recipe
 from .stage import Stage, TaskDict
 
@@ -26,7 +30,7 @@ def tasks(stages: Mapping[str, Stage], recipes: Sequence[Recipe]) -> Iterator[Ta
         yield stage.group(name, module)
         for recipe in recipes:
             if module.wanted(recipe):
-                yield stage.build(name, module, recipe)
+                yield stage.build(stages, name, recipe)
 
 
 def models(
@@ -43,3 +47,27 @@ def models(
         origin = recipe.beside(label) if recipe.base.path else label
         doc = f"Build {recipe.name} from {origin}."
         yield {"basename": recipe.name, "actions": None, "task_dep": wanted, "doc": doc}
+
+
+def updates(stages: Mapping[str, Stage], recipes: Sequence[Recipe]) -> Iterator[TaskDict]:
+    """Yield one task for each model that looks up anew what its moving names stand for."""
+    doc = "Look up anew what the branches and tags of a recipe stand for."
+    yield {"basename": "update", "name": None, "doc": doc}
+    for recipe in recipes:
+        moving = [m for m in stages.values() if hasattr(m, "update") and m.wanted(recipe)]
+        yield {
+            "basename": "update",
+            "name": recipe.name,
+            "doc": f"{recipe.file.name} -> {recipe.name}.lock",
+            "actions": [(_update, [moving, recipe])],
+            "verbosity": 2,
+        }
+
+
+def _update(moving: Sequence[Any], recipe: Recipe) -> TaskFailed | None:
+    try:
+        for module in moving:
+            module.update(recipe)
+    except UserError as error:
+        return TaskFailed(str(error))
+    return None

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import ctypes
 import os
 import shlex
 import signal
 import subprocess
+import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
 from .errors import CommandFailed
 
 GRACE = 10.0
-PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
+KEEPER = Path(__file__).with_name("keeper.py")
 
 
 def run(
@@ -32,24 +31,24 @@ def run(
 ) -> None:
     """Run a command to its end; its output goes to `log` and, line by line, to `each_line`.
 
-    The command is the leader of a process group of its own.  When the build is stopped, the group
-    gets SIGTERM and after ten seconds SIGKILL; when the build dies, the kernel kills the command.
+    The command runs in a process group of its own, kept by keeper.py.  When the build is stopped,
+    the group gets SIGTERM and after ten seconds SIGKILL; when the build dies, the keeper ends it.
 
     Raises:
         CommandFailed: it ended with another status than 0.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     tail: collections.deque[str] = collections.deque(maxlen=12)
-    with log.open("wb") as file, _terminated_by_signal():
+    with log.open("wb") as file, _terminated_by_signal(), _lifeline() as pipe:
         child = subprocess.Popen(
-            list(command),
+            [sys.executable, "-I", "-S", str(KEEPER), str(pipe), *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environ or {})},
             cwd=cwd,
             start_new_session=True,
-            preexec_fn=_die_with(os.getpid()),
+            pass_fds=[pipe],
         )
         end = threading.Thread(target=_end_rest, args=[child.pid], daemon=True)
         end.start()
@@ -70,15 +69,15 @@ def run(
         raise CommandFailed(_message(command, status, log, tail, what_next), status, list(tail))
 
 
-def _die_with(parent: int) -> Callable[[], None]:
-    """Return what a child does before it starts: ask the kernel to kill it when we die."""
-
-    def ask() -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return ask
+@contextlib.contextmanager
+def _lifeline() -> Iterator[int]:
+    """Offer the end of a pipe whose other end closes when this process is gone."""
+    reading, writing = os.pipe()
+    try:
+        yield reading
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 def _end_rest(leader: int) -> None:
@@ -107,7 +106,7 @@ def _kill(group: int, number: int) -> None:
 
 
 @contextlib.contextmanager
-def _terminated_by_signal():  # type: ignore[no-untyped-def]
+def _terminated_by_signal() -> Iterator[None]:
     """Let SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that children are ended."""
 
     def leave(number: int, frame: FrameType | None) -> None:

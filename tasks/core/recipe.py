@@ -210,7 +210,8 @@ def _say(fault: Any) -> str:
     if kind == "none_required":
         return "cannot be given here; take it out"
     if kind == "literal_error":
-        return f"should be {context['expected']}"
+        guess = nearest(str(fault["input"]), re.findall("'([^']+)'", context["expected"]))
+        return f"unknown value{guess}" if guess else f"should be {context['expected']}"
     message: str = fault["msg"]
     return message.removeprefix("Input ").removeprefix("Value error, ")
 

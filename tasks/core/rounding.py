@@ -6,15 +6,13 @@ numpy's own conversion takes three times as long; bfloat16 numpy does not know.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-# One thread a product: the threads are ours, and so is the order in which float32 is summed.
-for _library in ("OPENBLAS", "OMP", "MKL"):
-    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+from . import onethread  # noqa: F401
 
-import numpy as np  # noqa: E402  # it reads the above when it loads
-from numpy.typing import NDArray  # noqa: E402
+# isort: split
+import numpy as np
+from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Bytes = bytes | bytearray | memoryview

@@ -67,7 +67,7 @@ class Source(Section):
             raise ValueError(f"give exactly one of {', '.join(self.ways)}; found {found}")
         if self.http and not self.digest:
             raise ValueError("http needs `digest: sha256:...`; `sha256sum` prints it")
-        if re.match(r"[a-z+]+://[^/@\s]+:[^/@\s]*@", self.git or self.http or ""):
+        if re.match(r"https?://[^/\s]*@|\w+://[^/@\s]*:[^/\s]*@", self.git or self.http or ""):
             raise ValueError("take the password out of the URL; keep it in ~/.netrc")
         return self
 
@@ -174,8 +174,7 @@ class Train(Section):
 class Adapter(Source):
     """An adapter that exists already, used instead of training one."""
 
-    ways: ClassVar[tuple[str, ...]] = ("path",)
-    hub: None = None
+    ways: ClassVar[tuple[str, ...]] = ("hub", "git", "modelscope", "path")
 
 
 class Merge(Section):
@@ -204,6 +203,14 @@ class Evaluate(Section):
     gate: Gate = Gate()
 
 
+class Build(Section):
+    """How a Docker engine builds."""
+
+    args: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
+    pull: Literal["missing", "always", "never"] = "missing"
+    network: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")] | None = None
+
+
 class Image(Section):
     """The image that serves the model."""
 
@@ -213,11 +220,14 @@ class Image(Section):
         str, Field(pattern=r"^[a-z0-9]+((\.|_|__|-+|/)[a-z0-9]+)*$", max_length=255)
     ]
     tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")] = "latest"
-    builder: Literal["oci"] = "oci"
+    builder: Literal["oci", "docker"] = "oci"
+    build: Build = Build()
     layout: bool | None = None
+    serve: Literal["merged", "adapter"] = "merged"
+    tool_parser: Name | None = None
     entrypoint: tuple[Name, ...] | None = None
-    env: dict[Name, str] = {}
-    labels: dict[Name, str] = {}
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
+    labels: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._/-]*$")], str] = {}
 
 
 class Onboard(Section):

@@ -29,6 +29,8 @@ class Settings:
         default: the model that plain `doit` builds.
         python: the Python that ./doitw makes .venv with; nothing else reads it.
         toolchain_xtuner: an interpreter that has xtuner, used instead of our own toolchain.
+        store: the folder of the local store; empty for one in the build folder.
+        store_limit: how much of the disk the store may take for itself.
         torch: which build of torch a toolchain gets: cpu, cuda or auto.
         registry: where images are pushed, `host[:port][/prefix]`.
         registry_ca: a PEM file of a CA that registries' certificates may come from.
@@ -43,6 +45,8 @@ class Settings:
     python: str = ""
     toolchain_xtuner: str = ""
     torch: str = "auto"
+    store: str = ""
+    store_limit: str = "100GB"
     registry: str = ""
     registry_ca: str = ""
     registry_insecure: str = ""

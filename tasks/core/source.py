@@ -1,6 +1,6 @@
 """Files that a recipe names: on a hub, in a Git repository, behind a URL, or in a folder.
 
-What can move, a branch or a tag, is settled once in the recipe's lock; `doit update:<model>` settles
+What can move, a branch or a tag, is settled once in the recipe's lock; `doit update:<model>` does
 it anew.  A key is computed from the lock and never asks a server.
 """
 
@@ -68,7 +68,7 @@ def key(recipe: Recipe, source: Source, at: str) -> dict[str, Any]:
         return {f"{at}.digest": source.digest}
     found = _locked(recipe, source, at)
     if found is None:
-        from .stage import NotReady
+        from .inputs import NotReady
 
         raise NotReady(at)
     content = found["files"] or [source.allow, source.ignore]

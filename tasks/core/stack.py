@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import digests, layers, manifest
+from . import digests, layers, manifest, paths
 from .errors import UserError
 
 NAME = "layers.json"
@@ -24,6 +24,8 @@ class Layer:
     Attributes:
         mediaType, digest, size: its descriptor's.
         origin: where a layer of the base is: an image's name without tag, or the recipe's words.
+        stage: the stage whose result holds the files of a layer of ours.
+        root: the folder in the image that they go to.
         above: the folders that a layer of ours makes first.
         files: the model's files in a layer of ours.
         content: digest of their names and contents, by which the layer is known again.
@@ -33,6 +35,8 @@ class Layer:
     digest: str
     size: int
     origin: str = ""
+    stage: str = ""
+    root: str = ""
     above: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     content: str = ""
@@ -48,24 +52,27 @@ class Layer:
         return not self.origin
 
 
-def content(model: Path, above: Iterable[str], files: Iterable[str]) -> str:
+def content(folder: Path, root: str, above: Iterable[str], files: Iterable[str]) -> str:
     """Return what tells a layer of ours from others before it is made."""
-    return manifest.digest_of(
-        [list(above), [[path, digests.of_file(model / path)] for path in files]]
-    )
+    found = [[path, digests.of_file(folder / path)] for path in files]
+    return manifest.digest_of([root, list(above), found])
 
 
-def parts(layer: Layer, model: Path) -> list[layers.Part]:
+def parts(layer: Layer, name: str) -> list[layers.Part]:
     """Return what a layer of ours is put together from.
+
+    Args:
+        name: the model's.
 
     Raises:
         UserError: a file is gone, or has another size than when the image was built.
     """
+    model = paths.output(name, layer.stage)
     try:
         sizes = {path: (model / path).stat().st_size for path in layer.files}
     except OSError as error:
         raise UserError(f"{error.filename}: is gone; build the image anew") from None
-    made = layers.parts(model, sizes, layer.files, layer.above)
+    made = layers.parts(model, sizes, layer.files, layer.above, layer.root)
     if layers.length(made) != layer.size:
         raise UserError(f"{model}: changed since the image was built; run doit again")
     return made

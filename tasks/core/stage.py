@@ -6,14 +6,15 @@ import contextlib
 import shutil
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from doit.exceptions import TaskFailed
 
-from . import console, ledger, lock, manifest, paths, publish, toolchain
-from .digests import of_file
+from . import console, inputs, ledger, lock, manifest, paths, publish, store
 from .errors import UserError, refused
+from .inputs import NotReady
 from .manifest import Manifest
 from .recipe import Recipe
 
@@ -42,13 +43,13 @@ class Stage(Protocol):
     # Fill an empty folder; return facts for the manifest.
     def run(self, recipe: Recipe, folder: Path) -> Facts: ...
 
-    # Two more functions are optional.  `settle(recipe)` writes into the recipe's lock what a moving
+    # A module may say `RESUMES = True`, when a killed run can go on from its scratch folder, and
+    # `STORED = False`, when its result belongs to this machine.
+    #
+    # More functions are optional.  `forecast(recipe)` tells the content beforehand.
+    # `settle(recipe)` writes into the recipe's lock what a moving
     # name stands for, before the inputs are read.  `drifted(recipe)` asks the outside whether a
     # result that is fresh by its manifest is no longer there.
-
-
-class NotReady(Exception):
-    """An input is not there yet."""
 
 
 def group(name: str, stage: Stage) -> TaskDict:
@@ -56,8 +57,9 @@ def group(name: str, stage: Stage) -> TaskDict:
     return {"basename": name, "name": None, "doc": (stage.__doc__ or "").splitlines()[0]}
 
 
-def build(name: str, stage: Stage, recipe: Recipe) -> TaskDict:
+def build(stages: Mapping[str, Stage], name: str, recipe: Recipe) -> TaskDict:
     """Complete a stage's own task with what all stages share."""
+    stage = stages[name]
     task = stage.task(recipe)
     return {
         "basename": name,
@@ -68,33 +70,12 @@ def build(name: str, stage: Stage, recipe: Recipe) -> TaskDict:
             str(paths.manifest(recipe.name, name)),
             *(str(paths.output(recipe.name, name) / target) for target in task.get("targets", ())),
         ],
-        "uptodate": [(is_fresh, [name, stage, recipe])],
+        "uptodate": [(is_fresh_through, [stages, name, recipe])],
         "actions": [(act, [name, stage, recipe])],
         "clean": [(clean, [name, recipe])],
         "verbosity": 2,
+        "meta": {"stages": stages, "stage": name, "recipe": recipe},
     }
-
-
-def inputs(name: str, stage: Stage, recipe: Recipe) -> dict[str, Any]:
-    """Return all that can change a stage's result, as the manifest records it.
-
-    Raises:
-        NotReady: a stage before this one has no result.
-        UserError: a file that the recipe names is missing.
-    """
-    task = stage.task(recipe)
-    found: dict[str, Any] = {"version": stage.VERSION, "recipe": stage.key(recipe)}
-    for path in map(Path, task.get("file_dep", ())):
-        if path.name == manifest.NAME:
-            before = manifest.read(path)
-            if before is None:
-                raise NotReady(path.parent.name)
-            found[path.parent.name] = before.content
-        else:
-            found[_label(path, recipe)] = _digest(path, recipe)
-    for dependency in task.get("task_dep", ()):
-        found["toolchain"] = toolchain.digest(dependency.removeprefix("toolchain:"))
-    return found
 
 
 def is_fresh(name: str, stage: Stage, recipe: Recipe) -> bool:
@@ -103,7 +84,7 @@ def is_fresh(name: str, stage: Stage, recipe: Recipe) -> bool:
     if receipt is None:
         return False
     try:
-        key = manifest.key_of(name, inputs(name, stage, recipe))
+        key = manifest.key_of(name, inputs.gather(stage, recipe))
     except (NotReady, UserError, OSError):
         return False
     if receipt.key != key or not manifest.intact(receipt, paths.output(recipe.name, name)):
@@ -112,10 +93,28 @@ def is_fresh(name: str, stage: Stage, recipe: Recipe) -> bool:
     return not (drifted and drifted(recipe))
 
 
+# What is known in this process, by folder: asked once a stage, not once for each stage after it.
+_fresh: dict[Path, bool] = {}
+
+
+def is_fresh_through(stages: Mapping[str, Stage], name: str, recipe: Recipe) -> bool:
+    """Return whether a stage is fresh and so is every stage before it."""
+    place = paths.output(recipe.name, name)
+    if place not in _fresh:
+        before = map(Path, stages[name].task(recipe).get("file_dep", ()))
+        _fresh[place] = all(
+            is_fresh_through(stages, path.parent.name, recipe)
+            for path in before
+            if path.name == manifest.NAME
+        ) and is_fresh(name, stages[name], recipe)
+    return _fresh[place]
+
+
 def act(name: str, stage: Stage, recipe: Recipe) -> TaskFailed | None:
     """Run a stage for doit: every failure that a user can cause becomes one clear message."""
     try:
         execute(name, stage, recipe)
+        _fresh[paths.output(recipe.name, name)] = True
     except UserError as error:
         return TaskFailed(str(error))
     except NotReady as error:
@@ -143,17 +142,34 @@ def execute(name: str, stage: Stage, recipe: Recipe) -> None:
         if not forced and is_fresh(name, stage, recipe):
             return
         getattr(stage, "settle", _nothing)(recipe)
-        before = inputs(name, stage, recipe)
+        before = inputs.gather(stage, recipe)
         key = manifest.key_of(name, before)
-        started = time.monotonic()
-        ready = None if forced else publish.finished(recipe.name, name, key)
-        scratch = ready or _work(name, stage, recipe, before, key)
-        publish.publish(scratch, recipe.name, name)
-        receipt = manifest.read(paths.manifest(recipe.name, name))
-        assert receipt is not None
-        seconds = time.monotonic() - started
-        ledger.note(recipe.name, name, key=key, seconds=round(seconds, 3), bytes=receipt.size)
-        console.say(f"   {console.summary(receipt)}  ({console.duration(seconds)})")
+        # Two models may share a result, such as their base: the second waits, and takes it over.
+        with lock.held(".keys", paths.short(key)):
+            _make(name, stage, recipe, before, key, forced=forced)
+
+
+def _make(
+    name: str, stage: Stage, recipe: Recipe, before: dict[str, Any], key: str, *, forced: bool
+) -> None:
+    """Publish a result: one that a killed build finished, one from the store, or a new one."""
+    started = time.monotonic()
+    stored = getattr(stage, "STORED", True)
+    ready = None if forced else publish.finished(recipe.name, name, key)
+    restored = None if forced or ready or not stored else store.restore(name, recipe.name, key)
+    scratch = ready or restored or _work(name, stage, recipe, before, key)
+    publish.publish(scratch, recipe.name, name)
+    receipt = manifest.read(paths.manifest(recipe.name, name))
+    assert receipt is not None
+    if stored and not restored:
+        store.keep(receipt, paths.output(recipe.name, name))
+    seconds = time.monotonic() - started
+    how = "restored" if restored else "built"
+    ledger.note(recipe.name, name, key=key, seconds=round(seconds, 3), bytes=receipt.size, how=how)
+    said = (
+        f"{console.summary(receipt)}  ({console.duration(seconds)}{', restored' * bool(restored)})"
+    )
+    console.say(f"   {said}")
 
 
 def _nothing(recipe: Recipe) -> None:
@@ -166,7 +182,7 @@ def _work(name: str, stage: Stage, recipe: Recipe, before: dict[str, Any], key: 
     scratch = publish.prepare(recipe.name, name, key, resumes=resumes)
     try:
         facts = stage.run(recipe, scratch)
-        if inputs(name, stage, recipe) != before:
+        if inputs.gather(stage, recipe) != before:
             raise UserError(
                 "an input changed while the stage ran, so nothing was recorded; "
                 f"run `doit {name}:{recipe.name}` again when it is at rest"
@@ -186,18 +202,3 @@ def clean(name: str, recipe: Recipe) -> None:
     shutil.rmtree(paths.output(recipe.name, name), ignore_errors=True)
     publish.sweep(recipe.name, name)
     paths.log(recipe.name, name).unlink(missing_ok=True)
-
-
-def _label(path: Path, recipe: Recipe) -> str:
-    """Return how the manifest calls an input file: never an absolute path."""
-    own = recipe.file.parent
-    if path.is_relative_to(own):
-        return str(path.relative_to(own))
-    return path.name if path.is_absolute() else str(path)
-
-
-def _digest(path: Path, recipe: Recipe) -> str:
-    try:
-        return of_file(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {recipe.file} names it") from None

@@ -48,7 +48,7 @@ def from_json(line: str) -> Record | None:
     try:
         values = json.loads(line)
         return Record(values.pop("iter"), values.pop("total"), values, "")
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -95,7 +95,8 @@ def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config["architectures"][0], str):
+        names = config["architectures"]
+        if not isinstance(names, list) or not isinstance(names[0], str):
             raise ValueError("architectures should be a list of names")
     except FileNotFoundError:
         raise UserError(

@@ -111,4 +111,5 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
         return f"{number}: a tab; indent with spaces"
     if "could not determine a constructor" in problem:
         return f"{number}: an object tag; a recipe holds plain values only ({problem})"
-    return f"{number}: not YAML: {problem}"
+    where = f"{error.context}, " if error.context else ""
+    return f"{number}: not YAML: {where}{problem}"

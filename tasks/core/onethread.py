@@ -1,0 +1,20 @@
+"""Load numpy with products on one thread each: the threads are ours, and so is the order of sums.
+
+Import it before numpy.  The programs that we start do not inherit this.
+"""
+
+from __future__ import annotations
+
+import os
+
+_NAMES = [f"{library}_NUM_THREADS" for library in ("OPENBLAS", "OMP", "MKL", "VECLIB_MAXIMUM")]
+_before = {name: os.environ.get(name) for name in _NAMES}
+os.environ.update(dict.fromkeys(_NAMES, "1"))
+
+import numpy as np  # noqa: E402, F401  # it reads these when it is loaded
+
+for _name, _value in _before.items():
+    if _value is None:
+        del os.environ[_name]
+    else:
+        os.environ[_name] = _value

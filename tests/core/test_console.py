@@ -1,0 +1,74 @@
+"""The console: times and sizes as people read them, one line a result."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from tasks.core import console
+from tasks.core.manifest import File, Manifest
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (0.44, "0.4 s"),
+        (59.9, "59.9 s"),
+        (60, "1:00"),
+        (125.4, "2:05"),
+        (119.7, "2:00"),
+        (3600, "1:00:00"),
+        (3725, "1:02:05"),
+    ],
+)
+def test_a_duration_is_short(seconds: float, text: str) -> None:
+    assert console.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (512, "512 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (2_400_000, "2.4 MB"),
+        (16_060_000_000, "16.1 GB"),
+        (2_500_000_000_000, "2.5 TB"),
+    ],
+)
+def test_a_size_is_short(count: int, text: str) -> None:
+    assert console.size(count) == text
+
+
+def test_a_summary_has_single_facts_then_files_and_bytes() -> None:
+    facts = {"dtype": "F16", "loss": 0.123456, "content": "sha256:x", "tensors": {"a": 1}}
+    receipt = Manifest("m", "merge", "k", {}, (File("a", 10, "d"), File("b", 5, "d")), facts)
+    assert console.summary(receipt) == "dtype F16, loss 0.1235, 2 files, 15 B"
+
+
+def test_a_digest_is_cut_in_a_summary() -> None:
+    receipt = Manifest(
+        "m", "image", "k", {}, (File("a", 1, "d"),), {"digest": f"sha256:{'a' * 64}"}
+    )
+    assert console.summary(receipt) == "digest sha256:aaaaaaaaaaaa, 1 file, 1 B"
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_shows_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.status("half")
+    console.clear()
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(sys, "stdout", screen := Screen())
+    console.status("half")
+    console.clear()
+    assert screen.getvalue() == "\r\033[K   half\r\033[K"

@@ -1,0 +1,74 @@
+"""The parts of a recipe: what each accepts and refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tasks.core.sections import Adapter, App, Base, Image, Merge, Onboard, Section, Train
+
+LEAST = {"prompt_template": "llama3_chat", "max_iters": 1}
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        (Base, {"path": "a"}),
+        (Base, {"hub": "a/b", "revision": "main"}),
+        (Train, LEAST),
+        (Train, {**LEAST, "lr": "2e-4", "betas": [0.9, 0.95], "seed": None}),
+        (Adapter, {"path": "a"}),
+        (Merge, {"shard_size": "200MB"}),
+        (Image, {"base": "scratch", "repository": "llms/llama3-8b_x.y", "tag": "v2.0.1"}),
+        (Image, {"base": "scratch", "repository": "a", "tag": "a" * 128}),
+        (Onboard, {"mount": "/root/llms/m"}),
+        (App, {"fastgpt": {}}),
+    ],
+)
+def test_a_part_takes_what_it_is_for(section: type[Section], values: dict[str, Any]) -> None:
+    section(**values)
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "key"),
+    [
+        (Base, {"path": ""}, "path"),
+        (Base, {"path": 7}, "path"),
+        (Base, {"path": "a", "trust_remote_code": "perhaps"}, "trust_remote_code"),
+        (Train, {**LEAST, "max_iters": 0}, "max_iters"),
+        (Train, {**LEAST, "max_iters": True}, "max_iters"),
+        (Train, {**LEAST, "max_iters": 1.5}, "max_iters"),
+        (Train, {**LEAST, "lr": 0}, "lr"),
+        (Train, {**LEAST, "lr": float("nan")}, "lr"),
+        (Train, {**LEAST, "lr": float("inf")}, "lr"),
+        (Train, {**LEAST, "lr": False}, "lr"),
+        (Train, {**LEAST, "warmup_ratio": 1.1}, "warmup_ratio"),
+        (Train, {**LEAST, "seed": -1}, "seed"),
+        (Train, {**LEAST, "save_total_limit": -2}, "save_total_limit"),
+        (Train, {**LEAST, "prompt_template": "llama4"}, "prompt_template"),
+        (Merge, {"shard_size": "0GB"}, "shard_size"),
+        (Merge, {"shard_size": "5 GB"}, "shard_size"),
+        (Image, {"base": "scratch", "repository": "A/b"}, "repository"),
+        (Image, {"base": "scratch", "repository": "../b"}, "repository"),
+        (Image, {"base": "scratch", "repository": "a//b"}, "repository"),
+        (Image, {"base": "scratch", "repository": "a" * 256}, "repository"),
+        (Image, {"base": "scratch", "repository": "a", "tag": "a" * 129}, "tag"),
+        (Image, {"base": "scratch", "repository": "a", "tag": "-a"}, "tag"),
+        (Onboard, {"mount": "relative"}, "mount"),
+        (Onboard, {"mount": "/a b"}, "mount"),
+        (App, {"fastgpt": {"maxContext": -1}}, "maxContext"),
+    ],
+)
+def test_a_part_refuses_what_it_cannot_use(
+    section: type[Section], values: dict[str, Any], key: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        section(**values)
+    assert [fault["loc"][-1] for fault in caught.value.errors()] == [key]
+
+
+def test_what_is_silent_is_a_key_of_train_and_has_a_default() -> None:
+    for name in Train.silent:
+        assert not Train.model_fields[name].is_required()

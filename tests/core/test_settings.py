@@ -1,0 +1,103 @@
+"""Settings: where they come from, which wins, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.core import settings
+from tasks.core.errors import LoadError
+from tasks.core.settings import Settings
+from tests.conftest import doit
+
+
+def read(
+    folder: Path, environ: dict[str, str] | None = None, dotenv: str = "", yaml: str = ""
+) -> Settings:
+    """Read settings from made-up places."""
+    (folder / ".env").write_text(dotenv, encoding="utf-8")
+    (folder / "settings.yaml").write_text(yaml, encoding="utf-8")
+    return settings.read(environ or {}, folder / ".env", folder / "settings.yaml")
+
+
+def test_nothing_is_needed(tmp_path: Path) -> None:
+    assert settings.read({}, tmp_path / ".env", tmp_path / "settings.yaml") == Settings()
+
+
+@pytest.mark.parametrize(
+    ("environ", "dotenv", "yaml", "build"),
+    [
+        ({}, "", "build: y", "y"),
+        ({}, "MODELWRIGHT_BUILD=d", "build: y", "d"),
+        ({"MODELWRIGHT_BUILD": "e"}, "MODELWRIGHT_BUILD=d", "build: y", "e"),
+        ({"MODELWRIGHT_BUILD": ""}, "", "", "build"),
+        ({"BUILD": "e", "XMODELWRIGHT_BUILD": "e"}, "BUILD=d", "", "build"),
+    ],
+)
+def test_the_environment_wins_over_dotenv_over_yaml(
+    tmp_path: Path, environ: dict[str, str], dotenv: str, yaml: str, build: str
+) -> None:
+    assert read(tmp_path, environ, dotenv, yaml).build == build
+
+
+@pytest.mark.parametrize("yaml", ["toolchain_xtuner: /py", "toolchain: {xtuner: /py}"])
+def test_yaml_may_be_flat_or_nested(tmp_path: Path, yaml: str) -> None:
+    assert read(tmp_path, yaml=yaml).toolchain_xtuner == "/py"
+
+
+@pytest.mark.parametrize(
+    "line", ["MODELWRIGHT_BUILD=b", " MODELWRIGHT_BUILD = b ", "export MODELWRIGHT_BUILD='b'"]
+)
+def test_dotenv_is_read_as_shells_write_it(tmp_path: Path, line: str) -> None:
+    assert read(tmp_path, dotenv=f"# a comment\nOTHER=1\n{line}\n").build == "b"
+
+
+@pytest.mark.parametrize(
+    ("environ", "dotenv", "yaml", "said"),
+    [
+        ({"MODELWRIGHT_BIULD": "x"}, "", "", "MODELWRIGHT_BIULD: unknown setting, perhaps you"),
+        ({}, "\nMODELWRIGHT_BIULD=x", "", ".env:2: MODELWRIGHT_BIULD: unknown setting"),
+        ({}, "", "biuld: x", "settings.yaml:1: biuld: unknown setting, perhaps you meant 'build'"),
+        ({}, "", "- build", "settings.yaml: expected `name: value` lines"),
+        ({}, "", "build: x\nbuild: y", "settings.yaml:2: build: given twice"),
+    ],
+)
+def test_a_name_that_is_no_setting_is_refused(
+    tmp_path: Path, environ: dict[str, str], dotenv: str, yaml: str, said: str
+) -> None:
+    with pytest.raises(LoadError) as caught:
+        read(tmp_path, environ, dotenv, yaml)
+    assert said in str(caught.value)
+
+
+def test_all_unknown_names_are_said_in_one_go(tmp_path: Path) -> None:
+    with pytest.raises(LoadError) as caught:
+        read(tmp_path, {"MODELWRIGHT_A": "1"}, "MODELWRIGHT_B=1", "c: 1")
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_dotenv_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"A=\xff\n")
+    with pytest.raises(LoadError, match="byte 2: not UTF-8"):
+        settings.read({}, tmp_path / ".env", tmp_path / "none")
+
+
+def test_a_setting_knows_where_it_was_given(tmp_path: Path) -> None:
+    found = read(tmp_path, {"MODELWRIGHT_TORCH": "cpu"}, "\nMODELWRIGHT_BUILD=b", "default: m")
+    assert found.where("torch") == "MODELWRIGHT_TORCH"
+    assert found.where("build") == f"{tmp_path}/.env:2: MODELWRIGHT_BUILD"
+    assert found.where("default") == f"{tmp_path}/settings.yaml:1: default"
+    assert found.where("recipes") == "default of MODELWRIGHT_RECIPES"
+
+
+def test_a_wrong_setting_ends_doit_with_one_line(tmp_path: Path) -> None:
+    done = doit("list", build=tmp_path, MODELWRIGHT_BIULD="x")
+    assert done.returncode == 3
+    assert done.stderr.strip() == (
+        "ERROR: MODELWRIGHT_BIULD: unknown setting, perhaps you meant 'build'?"
+    )
+
+
+def test_the_python_that_doitw_was_given_disturbs_nobody(tmp_path: Path) -> None:
+    assert doit("list", build=tmp_path, MODELWRIGHT_PYTHON="python3").returncode == 0

@@ -1,0 +1,59 @@
+"""Real servers, once a test run; `needs` skips their tests where the programs are missing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.services import docker, images, registry
+from tests.services.docker import Engine
+from tests.services.registry import Registry
+
+
+def _registry(folder: Path, **kinds: bool) -> Iterator[Registry]:
+    if not shutil.which("docker-registry"):
+        pytest.skip("needs docker-registry; install it with your package manager")
+    made = registry.start(folder, **kinds)
+    yield made
+    made.server.stop()
+
+
+@pytest.fixture(scope="session")
+def plain_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry that anybody may write to."""
+    yield from _registry(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="session")
+def other_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A second one, as Docker Hub is to one's own."""
+    yield from _registry(tmp_path_factory.mktemp("other"))
+
+
+@pytest.fixture(scope="session")
+def password_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry that wants a user and a password."""
+    yield from _registry(tmp_path_factory.mktemp("password"), password=True)
+
+
+@pytest.fixture(scope="session")
+def tls_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry with a certificate of its own, and a password."""
+    yield from _registry(tmp_path_factory.mktemp("tls"), password=True, tls=True)
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A Docker engine."""
+    made = docker.start(tmp_path_factory.mktemp("engine") / "docker")
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def stand_in() -> tuple[bytes, bytes, bytes]:
+    """An image to build on."""
+    return images.image(images.rootfs(Path("/bin/busybox")))

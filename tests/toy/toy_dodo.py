@@ -1,0 +1,20 @@
+"""Two stages, `first` and `second`, that make their files by way of real processes."""
+
+from collections.abc import Iterator
+
+from tasks.core import console, memory, pipeline, recipe
+from tasks.core.stage import Stage, TaskDict
+from tests.toy import first, second
+
+STAGES: dict[str, Stage] = {"first": first, "second": second}
+RECIPES = recipe.load()
+DOIT_CONFIG = {
+    "default_tasks": ["second"],
+    "check_file_uptodate": memory.Checker,
+    "reporter": console.Reporter,
+}
+
+
+def task_pipeline() -> Iterator[TaskDict]:
+    """One task for each stage and model."""
+    yield from pipeline.tasks(STAGES, RECIPES)
