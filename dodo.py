@@ -10,6 +10,7 @@ DOIT_CONFIG = {
     "default_tasks": [settings.current().default],
     "check_file_uptodate": memory.Checker,
     "reporter": console.Reporter,
+    "par_type": "thread",
 }
 RECIPES = recipe.load(reserved=pipeline.reserved(STAGES))
 

@@ -55,7 +55,9 @@ def variables(recipe: Recipe) -> dict[str, Any]:
 
 def warmup(train: Train) -> int | None:
     """Return the iterations of warm-up: two at least, or mmengine never leaves the first value."""
-    return max(2, round(train.warmup_ratio * train.max_iters)) if train.max_iters else None
+    if train.max_iters is None:
+        return None
+    return max(2, min(round(train.warmup_ratio * train.max_iters), train.max_iters - 1))
 
 
 def meaning(recipe: Recipe) -> dict[str, Any]:
@@ -75,6 +77,8 @@ def forecast(recipe: Recipe) -> str:
 
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Render the config; its content, for the stages after, is what it means."""
+    if _train(recipe).max_iters in (1, 2):
+        raise UserError(f"{recipe.file}: train.max_iters: warm-up alone takes two; say 3 or more")
     text = _rendered(recipe, variables(recipe))
     (folder / "config.py").write_text(text, encoding="utf-8")
     return {"content": forecast(recipe)}

@@ -1,4 +1,8 @@
-"""Convert the dataset into the form that xtuner trains on."""
+"""Convert the dataset into the form that xtuner trains on.
+
+The facts say what is in it: rows, turns, who speaks, and how long the rows are for the recipe's
+tokenizer, counted in a sample where there are many.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from .core.sections import Data
 from .core.stage import Facts, TaskDict
 from .core.xtuner import DATA_FAULT
 
-VERSION = 1
+VERSION = 2
 
 
 def wanted(recipe: Recipe) -> bool:
@@ -24,21 +28,24 @@ def wanted(recipe: Recipe) -> bool:
 def task(recipe: Recipe) -> TaskDict:
     return {
         "doc": f"{_data(recipe).format} -> datasets.load_from_disk",
-        "file_dep": [paths.manifest(recipe.name, "data")],
+        "file_dep": [paths.manifest(recipe.name, stage) for stage in ("base", "data")],
         "task_dep": ["toolchain:xtuner"],
         "targets": ["dataset_info.json", "state.json"],
     }
 
 
 def key(recipe: Recipe) -> dict[str, Any]:
-    """Return how the rows are read."""
-    return recipe.slice("data.format", "data.folder")
+    """Return how the rows are read, and how many tokens are too many."""
+    return recipe.slice("data.format", "data.folder", "train.max_length")
 
 
 def command(recipe: Recipe, folder: Path) -> list[str]:
     """Return the command that converts the dataset into a folder."""
     origin = paths.output(recipe.name, "data") / _data(recipe).folder
-    return xtuner.program("convert.py", origin, folder)
+    tokenizer = paths.output(recipe.name, "base") / "tokenizer.json"
+    counted = recipe.train and tokenizer.is_file()
+    tokens = [tokenizer, recipe.train.max_length] if recipe.train and counted else []
+    return xtuner.program("convert.py", origin, folder, _data(recipe).format, *tokens)
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:

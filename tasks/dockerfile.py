@@ -94,8 +94,7 @@ def _rank(recipe: Recipe) -> int | None:
     if recipe.train:
         rank = recipe.train.lora.r
     else:
-        assert recipe.adapter is not None
-        own = recipe.adapter.path
+        own = recipe.adapter.path if recipe.adapter else None
         folder = recipe.beside(own) if own else paths.output(recipe.name, "adapter")
         try:
             rank = int(json.loads((folder / "adapter_config.json").read_bytes())["r"])

@@ -134,7 +134,8 @@ def _answer(recipe: Recipe, folder: Path) -> None:
             console.status(line)
 
     try:
-        xtuner.run(command(recipe, folder), recipe, paths.log(recipe.name, "evaluate"), follow)
+        log = paths.log(recipe.name, "evaluate")
+        xtuner.run(command(recipe, folder), recipe, log, follow, devices=1)
     except CommandFailed as error:
         if error.status == DATA_FAULT:
             raise UserError(lines[-1]) from None

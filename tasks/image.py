@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import functools
 import os
-import shlex
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from . import dockerfile
-from .core import bases, console, engine, layers, lints, modelfiles, oci, paths, stack
+from .core import bases, console, engine, layers, lints, modelfiles, oci, paths, stack, wheels
 from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.stage import Facts, TaskDict
@@ -54,7 +53,7 @@ def key(recipe: Recipe) -> dict[str, Any]:
         return recipe.slice("image.builder", "image.build")
     return {
         "model": recipe.name,
-        **recipe.slice("image.pip", "image.env", "image.labels"),
+        **recipe.slice("image.pip", "image.python", "image.env", "image.labels"),
         "image.base": bases.identity(recipe),
         "stored": is_stored(recipe),
         "image.entrypoint": dockerfile.entrypoint(recipe),
@@ -83,7 +82,8 @@ def config(
     made = dockerfile.image(recipe)
     labels = {f"{LABEL}.title": recipe.name, **_origin(base), **made.labels}
     env = {line.partition("=")[0]: line for line in process.get("Env") or []}
-    env.update({name: f"{name}={value}" for name, value in made.env.items()})
+    set_ = {**_wheels_path(own, env), **made.env}
+    env.update({name: f"{name}={value}" for name, value in set_.items()})
     if env:
         process["Env"] = list(env.values())
     diff_ids = base.diff_ids if base else []
@@ -99,6 +99,15 @@ def config(
         "rootfs": {"type": "layers", "diff_ids": [*diff_ids, *(layer.digest for layer in own)]},
         "history": [*(below.get("history") or []), *history],
     }
+
+
+def _wheels_path(own: list[stack.Layer], env: dict[str, str]) -> dict[str, str]:
+    """Return the variable that makes Python see unpacked wheels, before what the base has in it."""
+    if not any(layer.root == wheels.ROOT for layer in own):
+        return {}
+    before = env.get("PYTHONPATH", "").partition("=")[2]
+    place = f"/{wheels.ROOT}/{wheels.FOLDER}"
+    return {"PYTHONPATH": f"{place}:{before}" if before else place}
 
 
 def _told(layer: stack.Layer) -> str:
@@ -122,10 +131,11 @@ def run(recipe: Recipe, folder: Path) -> Facts:
             lints.check(recipe, lints.of_files(recipe, model, modelfiles.outgoing(model)))
     if dockerfile.image(recipe).builder == "docker":
         return _run_engine(recipe, folder)
-    _refuse_what_needs_an_engine(recipe)
     base = bases.read(recipe)
     below = base.layers if base else ()
-    own = _own_layers(recipe, folder, MOST_LAYERS - len(below))
+    packages = wheels.missing(recipe)
+    wheel_files = wheels.install(recipe, base, packages, folder) if packages else []
+    own = _own_layers(recipe, folder, MOST_LAYERS - len(below), wheel_files)
     if is_stored(recipe):
         bases.store(recipe, folder, below)
     made = config(recipe, base, dockerfile.entrypoint(recipe), own)
@@ -162,9 +172,16 @@ def is_stored(recipe: Recipe) -> bool:
     return bases.remote(recipe) is None if asked is None else asked
 
 
-def _own_layers(recipe: Recipe, folder: Path, most: int) -> list[stack.Layer]:
+def _own_layers(
+    recipe: Recipe, folder: Path, most: int, wheel_files: list[str]
+) -> list[stack.Layer]:
     """Return our layers, hashed, and written into the layout where it holds them."""
-    plan = _plan(recipe, most)
+    plan = _plan(recipe, most - bool(wheel_files))
+    if wheel_files:
+        above = tuple(layers.folders(wheel_files, wheels.ROOT))
+        plan.insert(
+            0, stack.Layer(oci.LAYER, "", 0, "", "image", wheels.ROOT, above, tuple(wheel_files))
+        )
     before = stack.read(paths.output(recipe.name, "image"))
     known = {layer.content: layer for layer in before if layer.is_ours}
     console.status(f"hashing {len(plan)} layers")
@@ -200,7 +217,9 @@ def _plan(recipe: Recipe, most: int) -> list[stack.Layer]:
 def _own_layer(
     recipe: Recipe, folder: Path, known: dict[str, stack.Layer], planned: stack.Layer
 ) -> stack.Layer:
-    model, names = paths.output(recipe.name, planned.stage), planned.files
+    is_result = planned.stage != "image"
+    model = paths.output(recipe.name, planned.stage) if is_result else folder
+    names = planned.files
     content = stack.content(model, planned.root, planned.above, names)
     before, same = paths.output(recipe.name, "image"), known.get(content)
     sizes = {path: (model / path).stat().st_size for path in names}
@@ -222,13 +241,3 @@ def _origin(base: oci.Image | None) -> dict[str, str]:
     name = (base.descriptor.get("annotations") or {}).get(f"{LABEL}.ref.name", "")
     named = {f"{LABEL}.base.name": name} if ":" in name else {}
     return {f"{LABEL}.base.digest": base.descriptor["digest"], **named}
-
-
-def _refuse_what_needs_an_engine(recipe: Recipe) -> None:
-    if dockerfile.image(recipe).pip:
-        command = shlex.join(dockerfile.command(recipe))
-        raise UserError(
-            f"{recipe.file}: image.pip: packages cannot be installed without a Docker engine; put "
-            "them into the base and take this key out, or say `builder: docker`\n"
-            f"by hand that is: `{command}`"
-        )

@@ -71,7 +71,8 @@ def run(recipe: Recipe, folder: Path) -> Facts:
                 console.status(record.line())
 
         try:
-            xtuner.run(command(recipe, folder), recipe, log, follow)
+            processes = _train(recipe).launch.processes
+            xtuner.run(command(recipe, folder), recipe, log, follow, devices=processes)
         finally:
             console.clear()
     _check(recipe, records, folder, log)

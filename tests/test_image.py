@@ -7,13 +7,14 @@ import json
 import os
 import subprocess
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasks import image
-from tasks.core import digests, layers, manifest, oci, paths, stage
+from tasks.core import digests, layers, manifest, oci, paths, stage, wheels
 from tasks.core.errors import UserError
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
@@ -275,15 +276,71 @@ def test_a_base_that_is_not_there_is_named(project: Project) -> None:
         image.key(recipe)
 
 
-def test_what_needs_an_engine_is_refused_with_the_ways_out(project: Project) -> None:
-    text = "base: {hub: a/b}\nimage: {base: 'vllm/vllm-openai:v0.4.1', pip: [tiktoken], "
-    recipe = project.recipe("m", text + "repository: llms/m}\n")
-    with pytest.raises(UserError) as failure:
-        image.run(recipe, project.build)
-    message = str(failure.value)
-    assert f"{recipe.file}: image.pip: " in message
-    folder = project.build / "m"
-    assert f"-f {folder}/dockerfile/Dockerfile {folder}/base" in message
+def wheel(folder: Path, name: str, requires: str = "") -> None:
+    """Write a wheel of a package of one line."""
+    folder.mkdir(exist_ok=True)
+    head = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+    told = f"{name}-1.0.dist-info"
+    contents = {
+        f"{name}.py": "here = True\n",
+        f"{told}/METADATA": head + (f"Requires-Dist: {requires}\n" if requires else ""),
+        f"{told}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{told}/RECORD": f"{name}.py,,\n{told}/METADATA,,\n{told}/WHEEL,,\n{told}/RECORD,,\n",
+    }
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as archive:
+        for path, content in contents.items():
+            archive.writestr(path, content)
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of wheels that pip takes all of its packages from."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "packages"))
+    wheel(tmp_path / "packages", "inner")
+    wheel(tmp_path / "packages", "outer", "inner")
+    return tmp_path / "packages"
+
+
+def test_packages_come_as_a_layer_of_wheels(
+    project: Project, packages: Path, tmp_path: Path
+) -> None:
+    project.result("m", "base", FILES)
+    recipe = project.recipe(
+        "m", SCRATCH.replace("scratch", 'scratch, pip: [outer], python: "3.10"')
+    )
+    made = built(recipe, tmp_path / "out")
+    files = members(tmp_path / "out", made.layers[0])
+    assert files["opt/modelwright/wheels/outer.py"][1] == b"here = True\n"
+    assert "opt/modelwright/wheels/inner.py" in files
+    assert not [name for name in files if "__pycache__" in name]
+    assert made.config["config"]["Env"] == ["PYTHONPATH=/opt/modelwright/wheels"]
+    assert made == built(recipe, tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ('pip: [nonesuch], python: "3.10"', "pip has no wheels of nonesuch for Python 3.10"),
+        ("pip: [outer]", "image.python: the base does not tell"),
+    ],
+)
+def test_packages_that_cannot_be_had_are_an_error(
+    project: Project, packages: Path, tmp_path: Path, keys: str, told: str
+) -> None:
+    project.result("m", "base", FILES)
+    recipe = project.recipe("m", SCRATCH.replace("scratch", f"scratch, {keys}"))
+    with pytest.raises(UserError, match=told):
+        built(recipe, tmp_path / "out")
+
+
+def test_what_vllm_s_image_has_is_not_added(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "base: {hub: THUDM/chatglm3-6b}\nimage: {base: 'vllm/vllm-openai:v0.4.1', "
+    recipe = project.recipe("m", text + "pip: [tiktoken, Outer, 'numpy==1.26'], repository: m}\n")
+    assert wheels.missing(recipe) == ["Outer", "numpy==1.26"]
+    assert "tiktoken is in vllm/vllm-openai:v0.4.1 already" in capsys.readouterr().out
 
 
 @pytest.mark.needs("skopeo")

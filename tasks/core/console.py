@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from types import TracebackType
 from typing import Any
 
 from doit.reporter import ConsoleReporter
@@ -11,20 +13,34 @@ from doit.reporter import ConsoleReporter
 from .manifest import Manifest
 
 
+# The task that a thread works on, where tasks run side by side.
+_task = threading.local()
+
+
+def start(task: str) -> None:
+    """Note the task that this thread works on, so that its lines can be told from others'."""
+    _task.name = task
+
+
 def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
+    """Print a line at once; where tasks run side by side, with the task's name."""
+    name = "" if _is_alone() else f"   {getattr(_task, 'name', '')}: "
+    print(f"{name}{text.strip()}" if name else text, flush=True)
 
 
 def status(text: str) -> None:
     """Show progress: in place on a terminal, where it will be overwritten; else not at all."""
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and _is_alone():
         print(f"\r\033[K   {text}", end="", flush=True)
+
+
+def _is_alone() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def clear() -> None:
     """Take the progress line away."""
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and _is_alone():
         print("\r\033[K", end="", flush=True)
 
 
@@ -67,6 +83,12 @@ def _short(value: Any) -> str:
     return text[:19] if text.startswith("sha256:") else text
 
 
+def quietly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """End on Ctrl-C without a traceback; for sys.excepthook."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+
+
 class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit is untyped
     """doit's console reporter; a failure is said once, and the end says how long it took."""
 
@@ -74,6 +96,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit is untyped
 
     def __init__(self, outstream: Any, options: Any) -> None:
         super().__init__(outstream, options)
+        sys.excepthook = quietly
         self.started = time.monotonic()
         self.ran = 0
 

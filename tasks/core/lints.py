@@ -1,11 +1,12 @@
 """What will not serve, said before hours of building: architecture, flags, files, disk.
 
-Errors stop the build, warnings do not; each says what to do.  What is known of vLLM's versions is in
-catalog.yaml and in the tables here; an image that does not name vLLM's version is not judged by it.
+Errors stop the build, warnings do not; each says what to do.  What is known of vLLM's versions is
+in catalog.yaml and in the tables here; a base that does not name its version is not judged by it.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -162,10 +163,14 @@ def parse(version: str) -> Version:
 def _architecture(recipe: Recipe, version: Version) -> Iterator[Finding]:
     try:
         architecture = catalog.of(recipe)
+    except UserError:
+        return  # it is judged when the weights are there
+    try:
         row = catalog.find(architecture, recipe.base.label)
     except UserError as error:
-        told = "vLLM may run it through Transformers" if version >= ANYTHING else "vLLM refuses it"
-        yield Finding(f"image.base: {error} ({told})", is_error=False)
+        is_error = version < ANYTHING
+        told = "refuses it" if is_error else "may run it through Transformers"
+        yield Finding(f"image.base: {error}\n  (such a vLLM {told})", is_error)
         return
     first, last = row.vllm.get("first"), row.vllm.get("last")
     ours = ".".join(map(str, version))
@@ -206,7 +211,7 @@ def _flags(command: Sequence[str], version: Version) -> Iterator[Finding]:
                 f"image: vLLM {ours} does not know {word}, it came with {since}; take a later "
                 "image.base, or leave it out"
             )
-    parser = dict(zip(command, command[1:], strict=False)).get("--tool-call-parser")
+    parser = dict(itertools.pairwise(command)).get("--tool-call-parser")
     if parser is None or version < FLAGS["--tool-call-parser"]:
         return
     if parser not in EARLY_PARSERS | LATE_PARSERS:
@@ -235,8 +240,8 @@ def _remote_code(
         )
     if "auto_map" in tokenizer and not recipe.base.trust_remote_code:
         yield Finding(
-            "base.trust_remote_code: the tokenizer is code of the model's own, which vLLM runs only "
-            "when told; read that code, then say `trust_remote_code: true`"
+            "base.trust_remote_code: the tokenizer is code of the model's own, which vLLM runs "
+            "only when told; read that code, then say `trust_remote_code: true`"
         )
 
 

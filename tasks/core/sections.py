@@ -92,7 +92,7 @@ class Base(Source):
 class Data(Source):
     """The raw dataset."""
 
-    format: Literal["agentflan"] = "agentflan"
+    format: Literal["agentflan", "openai", "alpaca", "sharegpt"] = "agentflan"
     folder: Name = "."
 
 
@@ -136,7 +136,7 @@ class Train(Section):
     betas: tuple[Share, Share] = (0.9, 0.999)
     weight_decay: Annotated[Real, Field(ge=0)] = 0.0
     max_norm: Annotated[Real, Field(gt=0)] = 1.0
-    warmup_ratio: Share = 0.03
+    warmup_ratio: Annotated[Real, Field(ge=0, lt=1)] = 0.03
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     seed: Annotated[Int, Field(ge=0)] | None = 0
     deterministic: bool = False
@@ -216,6 +216,7 @@ class Image(Section):
 
     base: Name
     pip: tuple[Name, ...] = ()
+    python: Annotated[str, Field(pattern=r"^3\.[0-9]+$")] | None = None
     repository: Annotated[
         str, Field(pattern=r"^[a-z0-9]+((\.|_|__|-+|/)[a-z0-9]+)*$", max_length=255)
     ]

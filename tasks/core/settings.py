@@ -32,6 +32,7 @@ class Settings:
         store: the folder of the local store; empty for one in the build folder.
         store_limit: how much of the disk the store may take for itself.
         torch: which build of torch a toolchain gets: cpu, cuda or auto.
+        pools_gpu: how many GPUs stages may share; those that there are if it is not set.
         registry: where images are pushed, `host[:port][/prefix]`.
         registry_ca: a PEM file of a CA that registries' certificates may come from.
         registry_insecure: registries, by host[:port] and divided by commas, that may speak plain
@@ -45,6 +46,7 @@ class Settings:
     python: str = ""
     toolchain_xtuner: str = ""
     torch: str = "auto"
+    pools_gpu: str = ""
     store: str = ""
     store_limit: str = "100GB"
     registry: str = ""

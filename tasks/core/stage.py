@@ -74,6 +74,8 @@ def build(stages: Mapping[str, Stage], name: str, recipe: Recipe) -> TaskDict:
         "actions": [(act, [name, stage, recipe])],
         "clean": [(clean, [name, recipe])],
         "verbosity": 2,
+        # doit would catch what is printed by exchanging sys.stdout under other threads' feet.
+        "io": {"capture": False},
         "meta": {"stages": stages, "stage": name, "recipe": recipe},
     }
 
@@ -112,6 +114,7 @@ def is_fresh_through(stages: Mapping[str, Stage], name: str, recipe: Recipe) -> 
 
 def act(name: str, stage: Stage, recipe: Recipe) -> TaskFailed | None:
     """Run a stage for doit: every failure that a user can cause becomes one clear message."""
+    console.start(f"{name}:{recipe.name}")
     try:
         execute(name, stage, recipe)
         _fresh[paths.output(recipe.name, name)] = True

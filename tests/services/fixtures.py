@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import docker, images, registry
+from tests.services import docker, images, registry, tokens
 from tests.services.docker import Engine
 from tests.services.registry import Registry
+from tests.services.tokens import TokenServer
 
 
 def _registry(folder: Path, **kinds: bool) -> Iterator[Registry]:
@@ -43,6 +44,20 @@ def password_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Regi
 def tls_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """A registry with a certificate of its own, and a password."""
     yield from _registry(tmp_path_factory.mktemp("tls"), password=True, tls=True)
+
+
+@pytest.fixture(scope="session")
+def token_registry(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Registry, TokenServer]]:
+    """A registry that wants tokens, and who gives them."""
+    if not shutil.which("docker-registry"):
+        pytest.skip("needs docker-registry; install it with your package manager")
+    folder = tmp_path_factory.mktemp("tokens")
+    with tokens.serve(folder) as server:
+        made = registry.start(folder / "registry", tokens=server)
+        yield made, server
+        made.server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.services.process import Server, free_port, listens
+from tests.services.tokens import ISSUER, SERVICE, TokenServer
 
 USER, PASSWORD = "alice", "s3cret-of-a-test"
 
@@ -33,7 +34,12 @@ class Registry:
 
 
 def start(
-    folder: Path, *, password: bool = False, tls: bool = False, readonly: bool = False
+    folder: Path,
+    *,
+    password: bool = False,
+    tls: bool = False,
+    readonly: bool = False,
+    tokens: TokenServer | None = None,
 ) -> Registry:
     """Start a registry with its data in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,6 +63,11 @@ def start(
         made = subprocess.run(["htpasswd", "-Bbn", USER, PASSWORD], capture_output=True, check=True)
         (folder / "htpasswd").write_bytes(made.stdout)
         lines.append(f"auth:\n  htpasswd: {{realm: test, path: {folder / 'htpasswd'}}}")
+    if tokens:
+        lines.append(
+            f"auth:\n  token: {{realm: '{tokens.realm}', service: {SERVICE}, issuer: {ISSUER}, "
+            f"rootcertbundle: {tokens.folder / 'token.pem'}}}"
+        )
     config = folder / "config.yml"
     config.write_text("\n".join(lines) + "\n")
     command = ["docker-registry", "serve", str(config)]

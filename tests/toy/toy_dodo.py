@@ -12,6 +12,7 @@ DOIT_CONFIG = {
     "default_tasks": ["second"],
     "check_file_uptodate": memory.Checker,
     "reporter": console.Reporter,
+    "par_type": "thread",
 }
 
 

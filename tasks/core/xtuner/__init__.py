@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .. import paths, process, toolchain
+from .. import paths, pools, process, toolchain
 from ..recipe import Recipe
 
 # Equal runs need equal hashing; nothing is fetched behind our back; output comes line by line.
@@ -42,12 +42,19 @@ def run(
     log: Path,
     each_line: Callable[[str], None] | None = None,
     what_next: str = "",
+    devices: int = 0,
 ) -> None:
-    """Run a program in the toolchain, in build/<model>, where configs start; see process.run."""
+    """Run a program in the toolchain, in build/<model>, where configs start; see process.run.
+
+    Args:
+        devices: how many GPUs it wants; it waits for them.
+    """
     environ = dict(ENVIRON)
     if recipe.base.trust_remote_code:
         environ["XTUNER_TRUST_REMOTE_CODE"] = "1"
     if recipe.train and recipe.train.launch.threads:
         environ["OMP_NUM_THREADS"] = str(recipe.train.launch.threads)
     cwd = paths.build() / recipe.name
-    process.run(line, log, environ=environ, cwd=cwd, each_line=each_line, what_next=what_next)
+    with pools.devices(devices) as held:
+        environ |= held
+        process.run(line, log, environ=environ, cwd=cwd, each_line=each_line, what_next=what_next)

@@ -1,0 +1,121 @@
+"""Files and archives behind URLs."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Iterator
+
+import pytest
+
+from tasks import data
+from tasks.core import digests, paths, stage
+from tasks.core.errors import LoadError
+from tests.conftest import Project
+from tests.core.test_hub import content
+from tests.services import web
+from tests.services.web import Web
+
+FILES = {"a.jsonl": b'{"conversation": []}\n', "sub/b.jsonl": b"x" * 50_000}
+
+
+@pytest.fixture
+def served() -> Iterator[Web]:
+    with web.running() as server:
+        yield server
+
+
+def zipped(files: dict[str, bytes], link: bool = False) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, value in files.items():
+            info = zipfile.ZipInfo(name)
+            info.external_attr = 0o120777 << 16 if link else 0o644 << 16
+            archive.writestr(info, value)
+    return packed.getvalue()
+
+
+def tarred(files: dict[str, bytes], kind: bytes = tarfile.REGTYPE, mode: str = "w:gz") -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, value in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.type, info.linkname = len(value), kind, "/etc/passwd"
+            archive.addfile(info, io.BytesIO(value))
+    return packed.getvalue()
+
+
+def build(
+    project: Project, served: Web, name: str, content: bytes, digest: str = "", more: str = ""
+) -> str:
+    served.pages[f"/{name}"] = content
+    digest = digest or digests.of_bytes(content)
+    url = f"{served.url}/{name}"
+    text = f"base: {{path: x}}\ndata: {{http: '{url}', digest: '{digest}'{more}}}\n"
+    failed = stage.act("data", data, project.recipe("m", text))
+    return str(failed.message) if failed else ""
+
+
+@pytest.mark.parametrize(
+    ("name", "archive"),
+    [("d.zip", zipped(FILES)), ("d.tar.gz", tarred(FILES)), ("d.tar", tarred(FILES, mode="w:"))],
+)
+def test_an_archive_is_unpacked_and_not_kept(
+    project: Project, served: Web, name: str, archive: bytes
+) -> None:
+    assert build(project, served, name, archive) == ""
+    assert content(paths.output("m", "data")) == FILES
+    assert not [p for p in (project.build / ".downloads").iterdir() if p.suffix != ".lock"]
+
+
+def test_a_plain_file_is_taken_as_it_is(project: Project, served: Web) -> None:
+    assert build(project, served, "d.jsonl", b"{}") == ""
+    assert content(paths.output("m", "data")) == {"d.jsonl": b"{}"}
+
+
+def test_patterns_choose_from_an_archive(project: Project, served: Web) -> None:
+    assert build(project, served, "d.zip", zipped(FILES), more=", allow: [sub/]") == ""
+    assert list(content(paths.output("m", "data"))) == ["sub/b.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("name", "archive", "error"),
+    [
+        ("d.zip", zipped({"../x": b""}), "a file is called '../x'"),
+        ("d.zip", zipped({"/etc/x": b""}), "a file is called '/etc/x'"),
+        ("d.zip", zipped({"x": b"/etc/passwd"}, link=True), "'x' is a link"),
+        ("d.tar", tarred({"x": b""}, tarfile.SYMTYPE), "'x' is a link or device"),
+        ("d.tar", tarred({"x": b""}, tarfile.CHRTYPE), "'x' is a link or device"),
+        ("d.tar", tarred({"a\\b": b""}), r"a file is called 'a\\b'"),
+        ("d.tar", b"nonsense" * 999, "no archive that can be read"),
+        ("d.tar.gz", tarred(FILES)[:-20], "no archive that can be read"),
+    ],
+)
+def test_a_hostile_or_broken_archive_writes_nothing(
+    project: Project, served: Web, name: str, archive: bytes, error: str
+) -> None:
+    assert error in build(project, served, name, archive)
+    assert not paths.output("m", "data").exists()
+
+
+def test_other_bytes_than_the_digest_says_are_refused(project: Project, served: Web) -> None:
+    other = digests.of_bytes(b"other")
+    assert "the server sent other bytes" in build(project, served, "d.zip", b"xx", other)
+
+
+def test_an_address_that_is_not_there_is_named_without_its_key(
+    project: Project, served: Web
+) -> None:
+    digest = digests.of_bytes(b"")
+    url = f"{served.url}/none.zip?signature=s3cret"
+    text = f"base: {{path: x}}\ndata: {{http: '{url}', digest: '{digest}'}}\n"
+    failed = stage.act("data", data, project.recipe("m", text))
+    assert failed
+    assert "answers 404" in failed.message
+    assert "s3cret" not in failed.message
+
+
+def test_an_address_needs_a_digest(project: Project) -> None:
+    with pytest.raises(LoadError, match="http needs `digest: sha256:"):
+        project.recipe("m", "base: {path: x}\ndata: {http: 'http://host/x.zip'}\n")

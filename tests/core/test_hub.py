@@ -1,0 +1,378 @@
+"""Models from a Hub: locked, verified, resumed, repaired; and what all sources share."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from doit.exceptions import TaskFailed
+
+from tasks import base
+from tasks.core import digests, downloads, manifest, paths, stage
+from tasks.core.recipe import Recipe
+from tests.conftest import Project
+from tests.services.hub import Fault, Hub
+
+RECIPE = "base: {hub: org/model}\n"
+
+
+def weights(size: int = 40_000) -> bytes:
+    """Return a safetensors file with one tensor of random bytes."""
+    entry = {"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
+    header = json.dumps(entry).encode()
+    return len(header).to_bytes(8, "little") + header + os.urandom(size)
+
+
+def model(size: int = 40_000) -> dict[str, bytes]:
+    return {
+        "config.json": b'{"architectures": ["LlamaForCausalLM"]}',
+        "model.safetensors": weights(size),
+        "tokenizer.json": b"{}",
+        ".gitattributes": b"* lfs",
+        "sub/notes.txt": "模型".encode(),
+    }
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "PAUSE", 0.01)
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+
+
+@pytest.fixture
+def served(hub: Hub) -> Hub:
+    hub.put("org/model", model())
+    return hub
+
+
+def build(recipe: Recipe) -> str:
+    """Run the stage as doit does; return the error, or nothing."""
+    failed = stage.act("base", base, recipe)
+    return str(failed.message) if isinstance(failed, TaskFailed) else ""
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in manifest.walk(folder)
+        if path.name != "manifest.json"
+    }
+
+
+def read(served: Hub, commit: str = "") -> dict[str, bytes]:
+    """Return the files of a commit on the server, or of the only one."""
+    commits = served.repos["models/org/model"].commits
+    found = commits[commit] if commit else next(iter(commits.values()))
+    return {name: value for name, value in found.items() if isinstance(value, bytes)}
+
+
+def lock(recipe: Recipe) -> dict[str, Any]:
+    loaded = yaml.safe_load(recipe.file.with_suffix(".lock").read_text(encoding="utf-8"))
+    return dict(loaded["base"])
+
+
+def test_the_files_of_the_hub_come_in_and_the_lock_says_which(
+    project: Project, served: Hub
+) -> None:
+    recipe = project.recipe("m", RECIPE)
+    assert build(recipe) == ""
+    commit = served.repos["models/org/model"].branches["main"]
+    expected = read(served, commit)
+    del expected[".gitattributes"]
+    assert content(paths.output("m", "base")) == expected
+    found = lock(recipe)
+    assert found["commit"] == commit
+    assert found["files"]["model.safetensors"] == {
+        "size": len(expected["model.safetensors"]),
+        "digest": digests.of_bytes(expected["model.safetensors"]),
+    }
+    receipt = manifest.read(paths.manifest("m", "base"))
+    assert receipt
+    assert receipt.facts == {
+        "revision": commit,
+        "architecture": "LlamaForCausalLM",
+        "dtype": "U8",
+    }
+
+
+def test_a_moved_branch_changes_nothing_until_it_is_asked_for(
+    project: Project, served: Hub
+) -> None:
+    recipe = project.recipe("m", RECIPE)
+    assert build(recipe) == ""
+    first = lock(recipe)["commit"]
+    moved = served.put("org/model", model())
+    served.asked.clear()
+    assert stage.is_fresh("base", base, recipe)
+    assert served.asked == []
+    base.update(recipe)
+    assert lock(recipe)["commit"] == moved != first
+    assert not stage.is_fresh("base", base, recipe)
+    assert build(recipe) == ""
+    assert len(served.requests("tokenizer.json")) == 0  # the same bytes are here already
+
+
+def test_another_revision_in_the_recipe_is_locked_anew(project: Project, served: Hub) -> None:
+    old = project.recipe("m", RECIPE)
+    assert build(old) == ""
+    commit = served.put("org/model", model(), branch="v2")
+    new = project.recipe("m", "base: {hub: org/model, revision: v2}\n")
+    assert not stage.is_fresh("base", base, new)
+    assert build(new) == ""
+    assert lock(new)["commit"] == commit
+
+
+def test_a_colleague_with_the_lock_gets_the_same_commit(project: Project, served: Hub) -> None:
+    recipe = project.recipe("m", RECIPE)
+    base.settle(recipe)
+    commit = lock(recipe)["commit"]
+    served.put("org/model", model())
+    served.asked.clear()
+    assert build(recipe) == ""
+    assert served.requests("/api/") == []
+    receipt = manifest.read(paths.manifest("m", "base"))
+    assert receipt
+    assert receipt.facts["revision"] == commit
+
+
+def test_a_token_goes_to_the_hub_and_not_to_its_storage(
+    project: Project, served: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.repos["models/org/model"].token = "hf_right"
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    assert build(project.recipe("m", RECIPE)) == ""
+    for _, path, headers in served.asked:
+        assert ("Authorization" in {h.title() for h in headers}) is not path.startswith("/storage")
+
+
+def test_nothing_is_read_again_to_be_hashed(
+    project: Project, served: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> str:
+        raise AssertionError(f"{path} is read once more")
+
+    monkeypatch.setattr(digests, "read", refuse)
+    assert build(project.recipe("m", RECIPE)) == ""
+
+
+def test_two_recipes_share_one_copy(project: Project, served: Hub) -> None:
+    assert build(project.recipe("m", RECIPE)) == ""
+    served.asked.clear()
+    assert build(project.recipe("n", RECIPE)) == ""
+    assert not served.requests("/resolve/")
+    one, two = (paths.output(name, "base") / "model.safetensors" for name in "mn")
+    assert one.samefile(two)
+
+
+def test_the_build_folder_can_be_moved(project: Project, served: Hub) -> None:
+    assert build(project.recipe("m", RECIPE)) == ""
+    moved = project.build.rename(project.build.with_name("elsewhere"))
+    assert (moved / "m/base/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(times=2, status=503),
+        Fault(times=2, status=429, headers={"Retry-After": "0"}),
+        Fault(times=3, cut=10_000),
+        Fault(times=1, flip=True),
+        Fault(times=1, gzip=True),
+    ],
+)
+def test_what_passes_is_overcome(project: Project, served: Hub, fault: Fault) -> None:
+    served.faults["model.safetensors"] = fault
+    assert build(project.recipe("m", RECIPE)) == ""
+    assert fault.times == 0
+    expected = read(served)
+    assert content(paths.output("m", "base"))["model.safetensors"] == expected["model.safetensors"]
+
+
+def test_a_cut_file_goes_on_where_it_ended(
+    project: Project, served: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 10_000)
+    served.faults["model.safetensors"] = Fault(times=1, cut=30_000)
+    assert build(project.recipe("m", RECIPE)) == ""
+    size = (paths.output("m", "base") / "model.safetensors").stat().st_size
+    assert served.sent["model.safetensors"] == size
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_what_a_killed_build_left_is_used_if_it_is_right(
+    project: Project, served: Hub, damaged: bool
+) -> None:
+    whole = read(served)["model.safetensors"]
+    left = downloads.place(digests.of_bytes(whole))
+    left.parent.mkdir(parents=True)
+    start = bytearray(whole[: len(whole) - 15_000])
+    start[100] ^= damaged
+    left.with_name(f"{left.name}.part").write_bytes(start)
+    assert build(project.recipe("m", RECIPE)) == ""
+    assert content(paths.output("m", "base"))["model.safetensors"] == whole
+    assert served.sent["model.safetensors"] == 15_000 + damaged * len(whole)
+
+
+def test_a_flipped_bit_on_disk_is_found_and_only_that_file_fetched(
+    project: Project, served: Hub
+) -> None:
+    recipe = project.recipe("m", RECIPE)
+    assert build(recipe) == ""
+    path = (paths.output("m", "base") / "model.safetensors").resolve()
+    good = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    assert not stage.is_fresh("base", base, recipe)
+    served.asked.clear()
+    assert build(recipe) == ""
+    assert content(paths.output("m", "base"))["model.safetensors"] == good
+    assert {path.partition("?")[0].rpartition("/")[2] for _, path, _ in served.asked} == {
+        "model.safetensors"
+    }
+
+
+def test_wrong_bytes_twice_are_an_error_and_no_result(project: Project, served: Hub) -> None:
+    served.faults["model.safetensors"] = Fault(times=2, flip=True)
+    error = build(project.recipe("m", RECIPE))
+    assert error.startswith("model.safetensors: the server sent other bytes than those with sha")
+    assert not paths.manifest("m", "base").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"hub": "org/none"}, r"org/none: no such model on http://127.0.0.1:\d+, or a private one"),
+        ({"revision": "nope"}, "org/model: no revision 'nope' on"),
+        ({"hub": "a/b/c"}, "a/b/c: no name of a repository"),
+        ({"allow": ["*.gguf"]}, r"org/model: no file matches '\*.gguf'; correct the pattern"),
+        ({"ignore": ["*.zip"]}, r"org/model: no file matches '\*.zip'"),
+        ({"ignore": ["*"]}, "org/model: holds no file to take"),
+        ({"allow": ["*.json"]}, "no weights"),
+    ],
+)
+def test_a_wrong_name_is_one_clear_error(
+    project: Project, served: Hub, change: dict[str, Any], error: str
+) -> None:
+    text = yaml.safe_dump({"base": {"hub": "org/model", **change}})
+    assert re.search(error, build(project.recipe("m", text)))
+    assert not paths.manifest("m", "base").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "token", "error"),
+    [
+        (401, "", r"org/model is gated: ask for access on http\S+/org/model .* then set HF_TOKEN"),
+        (403, "hf_other", "the account of your token .* does not have it yet"),
+    ],
+)
+def test_a_gated_model_says_what_to_do(
+    project: Project,
+    served: Hub,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    token: str,
+    error: str,
+) -> None:
+    served.repos["models/org/model"].gated = status
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    found = build(project.recipe("m", RECIPE))
+    assert re.search(error, found)
+    assert "hf_other" not in found
+
+
+@pytest.mark.parametrize("status", [500, 403, 429])
+def test_a_server_that_refuses_is_named_with_its_status(
+    project: Project, served: Hub, status: int
+) -> None:
+    served.faults["api"] = Fault(times=99, status=status)
+    error = build(project.recipe("m", RECIPE))
+    assert re.match(rf"org/model: http://127.0.0.1:\d+ answers {status}: ", error)
+
+
+def test_a_server_that_is_not_there_is_named(
+    project: Project, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    error = build(project.recipe("m", RECIPE))
+    assert re.match(r"http://127.0.0.1:9: no answer \(ConnectError\) for org/model; ", error)
+
+
+@pytest.mark.parametrize("name", ["../out.bin", "a\\b.bin", "a\nb.bin", "/etc/x"])
+def test_a_name_that_leads_out_or_misleads_is_refused(
+    project: Project, hub: Hub, name: str
+) -> None:
+    hub.put("org/model", {**model(), name: b"x"})
+    assert "a file is called" in build(project.recipe("m", RECIPE))
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_start(
+    project: Project, served: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    error = build(project.recipe("m", RECIPE))
+    assert re.search(r"40.\d kB to fetch, 1.0 kB free", error)
+    assert not served.requests("/resolve/")
+
+
+def test_copies_in_other_formats_are_left_out_and_said_so(
+    project: Project, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twice = {"pytorch_model.bin": weights(), "original/consolidated.00.pth": weights()}
+    hub.put("org/model", {**model(), **twice})
+    recipe = project.recipe("m", RECIPE)
+    assert build(recipe) == ""
+    assert "left out: 2 files (80." in capsys.readouterr().out
+    assert not set(twice) & set(content(paths.output("m", "base")))
+    wanted = project.recipe("m", "base: {hub: org/model, allow: ['*']}\n")
+    assert build(wanted) == ""
+    assert set(twice) <= set(content(paths.output("m", "base")))
+
+
+def test_bin_files_without_safetensors_are_the_weights(project: Project, hub: Hub) -> None:
+    files = model()
+    del files["model.safetensors"]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as pickled:
+        pickled.writestr("archive/data.pkl", pickle.dumps({}))
+    files["pytorch_model.bin"] = packed.getvalue()
+    hub.put("org/model", files)
+    assert build(project.recipe("m", RECIPE)) == ""
+    assert "pytorch_model.bin" in content(paths.output("m", "base"))
+
+
+def test_two_builds_give_the_same_manifest(project: Project, served: Hub) -> None:
+    recipe = project.recipe("m", RECIPE)
+    assert build(recipe) == ""
+    first = paths.manifest("m", "base").read_bytes()
+    stage.clean("base", recipe)
+    assert build(recipe) == ""
+    assert paths.manifest("m", "base").read_bytes() == first
+
+
+def test_a_local_folder_is_linked_and_never_written_to(project: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "mount"
+    folder.mkdir()
+    for name, value in model().items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(value)
+    for path in (*folder.rglob("*"), folder):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = {path: path.stat() for path in folder.rglob("*")}
+    recipe = project.recipe("m", f"base: {{path: {folder}, ignore: [sub/]}}\n")
+    assert build(recipe) == ""
+    assert {path: path.stat() for path in folder.rglob("*")} == before
+    assert sorted(content(paths.output("m", "base"))) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
