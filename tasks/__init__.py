@@ -17,6 +17,7 @@ from . import (
     onboard,
     push,
     train,
+    upload,
 )
 from .core.stage import Stage
 
@@ -33,9 +34,10 @@ STAGES: dict[str, Stage] = {
     "dockerfile": dockerfile,
     "image": image,
     "push": push,
+    "upload": upload,
     "onboard": onboard,
     "app": app,
 }
 
 # `doit <model>` leaves these out; they run when they are named.
-ON_REQUEST = frozenset({"archive", "push", "app"})
+ON_REQUEST = frozenset({"archive", "push", "upload", "app"})

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import adapter
-from .core import layers, lints, modelfiles, paths, render
+from .core import bases, layers, lints, modelfiles, paths, render
 from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.sections import Image
@@ -29,9 +29,9 @@ ADAPTER = "adapter"
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 # PEP 508 without blanks, markers and URLs.
 PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\[\],<>=!~*+-]*")
-# `scratch`, an OCI layout, or host[:port]/repository[:tag][@digest].
+# `scratch`, an OCI layout, an archive of `docker save`, or host[:port]/repository[:tag][@digest].
 BASE = re.compile(
-    r"oci:[^\x00-\x1f\x7f]+"
+    r"(oci|docker-archive):[^\x00-\x1f\x7f]+"
     r"|([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+((\.|_|__|-+|/)[a-z0-9]+)*"
     r"(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?"
 )
@@ -91,16 +91,22 @@ def entrypoint(recipe: Recipe) -> list[str]:
 
 def _rank(recipe: Recipe) -> int | None:
     """Return the least rank that vLLM offers for the adapter; None where its rank is unknown."""
-    if recipe.train:
-        rank = recipe.train.lora.r
-    else:
-        own = recipe.adapter.path if recipe.adapter else None
-        folder = recipe.beside(own) if own else paths.output(recipe.name, "adapter")
-        try:
-            rank = int(json.loads((folder / "adapter_config.json").read_bytes())["r"])
-        except (OSError, ValueError, LookupError, TypeError):
-            return None
+    rank = recipe.train.lora.r if recipe.train else _given_rank(recipe)
+    if rank is None:
+        return None
     return next((offered for offered in RANKS if offered >= rank), rank)
+
+
+def _given_rank(recipe: Recipe) -> int | None:
+    """Return the rank of an adapter that the recipe names, if its settings are here already."""
+    own = recipe.adapter.path if recipe.adapter else None
+    places = [recipe.beside(own)] if own else []
+    for folder in [*places, paths.output(recipe.name, "adapter")]:
+        try:
+            return int(json.loads((folder / "adapter_config.json").read_bytes())["r"])
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
+    return None
 
 
 def layout(recipe: Recipe) -> Path | None:
@@ -161,11 +167,12 @@ def variables(recipe: Recipe) -> dict[str, Any]:
                 f"{recipe.file}: image.pip: {package!r} is no package with an optional version; "
                 "write it like tiktoken==0.6.0"
             )
-    is_layout = made.base.startswith(LAYOUT)
+    is_layout = made.base.startswith((LAYOUT, bases.ARCHIVE))
     return {
         "model": recipe.name,
         "reference": f"{made.repository}:{made.tag}",
-        "layout": made.base.removeprefix(LAYOUT) if is_layout else None,
+        "layout": made.base.removeprefix(LAYOUT) if made.base.startswith(LAYOUT) else None,
+        "archive": made.base.removeprefix(bases.ARCHIVE) if bases.archive(recipe) else None,
         "base": "base" if is_layout else made.base,
         "pip": shlex.join(made.pip),
         "adapter": ADAPTER if made.serve == "adapter" else None,

@@ -1,7 +1,7 @@
 """Build the image: an OCI layout without a daemon, or with a Docker engine.
 
-What goes in: the finished model, and a base that is `scratch`, in a registry or an OCI layout on
-this machine.
+What goes in: the finished model, and a base that is `scratch`, in a registry, in an OCI layout or
+in an archive of `docker save`.
 What comes out: an OCI image layout (image-spec 1.1) and `digest`, the image manifest's digest.
 With a base in a registry, or `layout: false`, the layout holds no layers: `layers.json` says where
 their bytes are, and `push` streams them from there.
@@ -240,4 +240,6 @@ def _origin(base: oci.Image | None) -> dict[str, str]:
         return {}
     name = (base.descriptor.get("annotations") or {}).get(f"{LABEL}.ref.name", "")
     named = {f"{LABEL}.base.name": name} if ":" in name else {}
-    return {f"{LABEL}.base.digest": base.descriptor["digest"], **named}
+    # An archive has no manifest, and so no digest that a registry knows.
+    known = {f"{LABEL}.base.digest": base.descriptor["digest"]} if "size" in base.descriptor else {}
+    return {**known, **named}

@@ -173,7 +173,7 @@ def test_a_file_without_prompts_is_refused(
 def test_a_fault_in_the_data_is_said_as_the_program_says_it(
     tuned: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(line: object, recipe: object, log: object, follow: Any) -> None:
+    def run(line: object, recipe: object, log: object, follow: Any, **_: object) -> None:
         follow("loading")
         follow("base: the tokenizer has no chat_template")
         raise CommandFailed("answer.py failed (65)", 65, [])
@@ -185,7 +185,7 @@ def test_a_fault_in_the_data_is_said_as_the_program_says_it(
 def test_any_other_failure_is_the_program_s_own(
     tuned: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(*_: object) -> None:
+    def run(*_: object, **__: object) -> None:
         raise CommandFailed("answer.py was killed by SIGKILL", -9, [])
 
     monkeypatch.setattr("tasks.core.xtuner.run", run)

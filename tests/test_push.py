@@ -7,17 +7,19 @@ import hashlib
 import json
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tasks import STAGES, push
-from tasks.core import layers, settings, stage
+from tasks.core import blobupload, layers, oci, settings, stage
 from tasks.core.errors import UserError
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
 from tests.services import images
+from tests.services import registry as registries
 from tests.services.docker import Engine
 from tests.services.registry import PASSWORD, USER, Registry
 
@@ -341,4 +343,260 @@ def test_no_engine_is_said(project: Project, monkeypatch: pytest.MonkeyPatch) ->
     recipe = project.recipe("m", ENGINE)
     stage.execute("dockerfile", STAGES["dockerfile"], recipe)
     with pytest.raises(UserError, match="no Docker engine answers at unix"):
+        stage.execute("image", STAGES["image"], recipe)
+
+
+@pytest.mark.needs("dockerd", "docker", "docker-registry", "busybox", "curl")
+@pytest.mark.parametrize("layout", [False, True])
+def test_an_archive_of_docker_save_is_a_base(
+    project: Project, registry: Registry, engine_base: Engine, layout: bool
+) -> None:
+    (project.recipes / "m").mkdir()
+    engine_base.docker("save", "-o", str(project.recipes / "m/base.tar"), "stand-in:v1")
+    project.result("m", "base", FILES)
+    base = f"'docker-archive:base.tar', layout: {str(layout).lower()}, entrypoint: [python3]"
+    reference = ship(project.recipe("m", SCRATCH.replace("scratch, layout: false", base)))
+    engine_base.docker("pull", reference)
+    seen = engine_base.docker("run", "--rm", "--network", "none", reference)
+    assert seen.splitlines() == told(FILES)
+
+
+ADAPTER = {"adapter_config.json": b'{"r": 20}', "adapter_model.safetensors": os.urandom(100_000)}
+
+
+@pytest.mark.needs("dockerd", "docker", "docker-registry", "busybox", "curl")
+def test_tuned_models_share_their_base_s_layers(
+    project: Project, registry: Registry, stand_in: tuple[bytes, bytes, bytes], engine: Engine
+) -> None:
+    images.put(registry.host, "vllm/vllm-openai", "v0.4.1", stand_in)
+    references = []
+    for name in ("one", "two"):
+        project.result(name, "base", FILES)
+        adapter = {**ADAPTER, "adapter_model.safetensors": os.urandom(100_000)}
+        project.result(name, "adapter", adapter)
+        recipe = project.recipe(
+            name,
+            "base: {hub: a/b, architecture: LlamaForCausalLM}\nadapter: {path: a}\n"
+            f"image: {{base: '{registry.host}/vllm/vllm-openai:v0.4.1', repository: llms/{name}, "
+            "serve: adapter}\n",
+        )
+        for stage_ in ("image", "push"):
+            stage.execute(stage_, STAGES[stage_], recipe)
+        references.append((project.build / name / "push/reference").read_text().strip())
+    stacks = [
+        httpx.get(
+            f"http://{registry.host}/v2/llms/{name}/manifests/latest", headers={"Accept": OCI}
+        ).json()["layers"]
+        for name in ("one", "two")
+    ]
+    assert stacks[0][:-1] == stacks[1][:-1]
+    assert stacks[0][-1] != stacks[1][-1]
+    engine.docker("pull", references[1])
+    command = json.loads(
+        engine.docker("inspect", "-f", "{{json .Config.Entrypoint}}", references[1])
+    )
+    assert command[-5:] == [
+        "--enable-lora",
+        "--lora-modules",
+        "two=/adapter",
+        "--max-lora-rank",
+        "32",
+    ]
+    seen = engine.docker(
+        "run", "--rm", "--network", "none", "--entrypoint", "find", references[1],
+        "/data", "/adapter", "-type", "f",
+    )  # fmt: skip
+    expected = [*(f"/data/{name}" for name in FILES), *(f"/adapter/{name}" for name in ADAPTER)]
+    assert sorted(seen.split()) == sorted(expected)
+
+
+@needs_registry
+def test_a_base_may_be_pulled_into_the_layout(
+    project: Project,
+    registry: Registry,
+    other_registry: Registry,
+    stand_in: tuple[bytes, bytes, bytes],
+) -> None:
+    images.put(other_registry.host, "vllm/vllm-openai", "v0.4.1", stand_in)
+    project.result("m", "base", FILES)
+    name = f"'{other_registry.host}/vllm/vllm-openai:v0.4.1', layout: true"
+    recipe = project.recipe("m", SCRATCH.replace("scratch, layout: false", name))
+    stage.execute("image", STAGES["image"], recipe)
+    oci.verify(project.build / "m/image")
+    other_registry.empty()
+    stage.execute("push", push, recipe)
+
+
+@needs_registry
+@pytest.mark.parametrize("change", ["config.json", "entrypoint"])
+def test_a_small_change_sends_little(
+    recipe: Recipe,
+    registry: Registry,
+    project: Project,
+    change: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ship(recipe)
+    if change == "entrypoint":
+        recipe = project.recipe("m", SCRATCH.replace("scratch", "scratch, entrypoint: [sh]"))
+    else:
+        import shutil
+
+        shutil.rmtree(project.build / "m/base")
+        project.result("m", "base", {**FILES, "config.json": b'{"model_type": "qwen2"}'})
+    capsys.readouterr()
+    sent: list[int] = []
+    count = blobupload.Progress.count
+
+    def counted(self: blobupload.Progress, pieces: blobupload.Pieces, most: int) -> object:
+        sent.append(most)
+        return count(self, pieces, most)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blobupload.Progress, "count", counted)
+        ship(recipe)
+    assert 0 < sum(sent) < 20_000
+
+
+@needs_registry
+@pytest.mark.parametrize(
+    ("base", "told"),
+    [
+        ("{host}/no/such:v1", "no such image there; correct it"),
+        ("{host}/no/such@sha256:" + "0" * 64, "no such image"),
+        ("127.0.0.1:9/no/such:v1", "127.0.0.1:9: no answer"),
+        ("docker-archive:none.tar", "none.tar: no such file; make it with `docker save"),
+        ("oci:none", "no OCI layout there"),
+    ],
+)
+def test_a_base_that_is_not_there_is_one_clear_error(
+    project: Project, registry: Registry, base: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.core.registry.PAUSES", (0.01,))
+    project.result("m", "base", FILES)
+    name = f"'{base.format(host=registry.host)}'"
+    recipe = project.recipe("m", SCRATCH.replace("scratch, layout: false", name))
+    with pytest.raises(UserError) as failure:
+        ship(recipe)
+    assert told in str(failure.value)
+
+
+@needs_registry
+def test_a_base_with_another_content_than_its_digest_is_refused(
+    project: Project, registry: Registry, stand_in: tuple[bytes, bytes, bytes]
+) -> None:
+    digest = images.put(registry.host, "base", "v1", stand_in)
+    name = digest.removeprefix("sha256:")
+    blob = registry.data / f"docker/registry/v2/blobs/sha256/{name[:2]}/{name}/data"
+    blob.write_bytes(blob.read_bytes().replace(b'"schemaVersion": 2', b'"schemaVersion":  2'))
+    project.result("m", "base", FILES)
+    base = f"'{registry.host}/base@{digest}'"
+    with pytest.raises(UserError):
+        ship(project.recipe("m", SCRATCH.replace("scratch, layout: false", base)))
+
+
+@needs_registry
+def test_a_read_only_registry_is_said(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = registries.start(tmp_path / "readonly", readonly=True)
+    try:
+        use(made, monkeypatch)
+        with pytest.raises(UserError, match=r"405.*read-only"):
+            ship(recipe)
+    finally:
+        made.server.stop()
+
+
+@needs_registry
+@pytest.mark.parametrize("prefix", ["UPPER", "a b", "-a"])
+def test_a_name_that_registries_refuse_is_said_before(
+    recipe: Recipe, registry: Registry, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELWRIGHT_REGISTRY", f"{registry.host}/{prefix}")
+    settings.current.cache_clear()
+    with pytest.raises(UserError, match="not an image's name"):
+        ship(recipe)
+
+
+def test_no_registry_is_said(recipe: Recipe) -> None:
+    with pytest.raises(UserError, match="MODELWRIGHT_REGISTRY is not set"):
+        ship(recipe)
+
+
+@needs_registry
+def test_two_pushes_at_once_end_well(project: Project, registry: Registry) -> None:
+    recipes = []
+    for name in ("one", "two"):
+        project.result(name, "base", FILES)
+        recipes.append(project.recipe(name, SCRATCH.replace("v2.0.1", name)))
+        stage.execute("image", STAGES["image"], recipes[-1])
+    errors: list[BaseException] = []
+
+    def work(recipe: Recipe) -> None:
+        try:
+            stage.execute("push", push, recipe)
+        except BaseException as error:  # noqa: BLE001  # a thread's errors are nobody's else
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(recipe,)) for recipe in recipes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert all(stage.is_fresh("push", push, recipe) for recipe in recipes)
+
+
+@pytest.mark.needs("docker-registry", "mount")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a small disk")
+def test_a_registry_with_a_full_disk_is_said(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.core.registry.PAUSES", (0.01, 0.01))
+    (tmp_path / "small/data").mkdir(parents=True)
+    disk = str(tmp_path / "small/data")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=True)
+    made = registries.start(tmp_path / "small")
+    try:
+        use(made, monkeypatch)
+        with pytest.raises(UserError, match="perhaps its disk is full"):
+            ship(recipe)
+    finally:
+        made.server.stop()
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.needs("dockerd", "docker", "docker-registry", "busybox", "curl", "htpasswd")
+def test_a_registry_s_refusal_of_the_engine_is_said(
+    project: Project,
+    password_registry: Registry,
+    engine_base: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    use(password_registry, monkeypatch)
+    monkeypatch.setenv("DOCKER_HOST", engine_base.host)
+    project.result("m", "base", FILES)
+    recipe = project.recipe("m", ENGINE)
+    stage.execute("dockerfile", STAGES["dockerfile"], recipe)
+    with pytest.raises(UserError, match="docker push failed") as failure:
+        ship(recipe)
+    assert "no basic auth credentials" in str(failure.value)
+    log_in(password_registry.host, tmp_path / "docker")
+    assert ship(recipe).startswith(password_registry.host)
+
+
+def test_an_engine_that_is_too_old_is_said(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin/docker"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 17.06.2-ce\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    project.result("m", "base", FILES)
+    recipe = project.recipe("m", ENGINE)
+    stage.execute("dockerfile", STAGES["dockerfile"], recipe)
+    with pytest.raises(UserError, match=r"17\.06\.2-ce, too old; install 18\.09 or later"):
         stage.execute("image", STAGES["image"], recipe)

@@ -1,4 +1,4 @@
-"""The image that a model's image stands on: in a registry, an OCI layout, or none.
+"""The image that a model's image stands on: in a registry, a layout, an archive, or none.
 
 A base in a registry is settled to a digest once, in the recipe's lock; its layers stay where they
 are until a push needs them elsewhere.
@@ -7,11 +7,11 @@ are until a push needs them elsewhere.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import digests, lockfile, modelfiles, oci, reference
+from . import digests, dockerarchive, lockfile, modelfiles, oci, reference
 from .errors import UserError
 from .recipe import Recipe
 from .reference import Reference
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SCRATCH = "scratch"
 LAYOUT = "oci:"
+ARCHIVE = "docker-archive:"
 # A config or manifest of more than this is none.
 _MOST = 16 << 20
 
@@ -37,10 +38,16 @@ def layout(recipe: Recipe) -> Path | None:
     return recipe.beside(base.removeprefix(LAYOUT)) if base.startswith(LAYOUT) else None
 
 
+def archive(recipe: Recipe) -> Path | None:
+    """Return the file of a base that `docker save` wrote."""
+    base = name(recipe)
+    return recipe.beside(base.removeprefix(ARCHIVE)) if base.startswith(ARCHIVE) else None
+
+
 def remote(recipe: Recipe) -> Reference | None:
     """Return the name of a base that is in a registry, with its digest where that is settled."""
     base = name(recipe)
-    if base == SCRATCH or base.startswith(LAYOUT):
+    if base == SCRATCH or base.startswith((LAYOUT, ARCHIVE)):
         return None
     asked = reference.parse(base)
     if asked.digest:
@@ -51,7 +58,9 @@ def remote(recipe: Recipe) -> Reference | None:
 
 def identity(recipe: Recipe) -> str:
     """Return what tells one base from the next: the content, not the folder it lies in."""
-    place = layout(recipe)
+    place, file = layout(recipe), archive(recipe)
+    if file:
+        return digests.of_file(file) if file.is_file() else str(dockerarchive.read(file))
     if place is None:
         return str(remote(recipe) or SCRATCH)
     index = place / "index.json"
@@ -84,7 +93,9 @@ def read(recipe: Recipe) -> oci.Image | None:
     Raises:
         UserError: it is not there or is not sound.
     """
-    place = layout(recipe)
+    place, file = layout(recipe), archive(recipe)
+    if file:
+        return dockerarchive.read(file)
     if place:
         return oci.read(place)
     found = remote(recipe)
@@ -108,8 +119,11 @@ def store(recipe: Recipe, folder: Path, layers: tuple[oci.Descriptor, ...]) -> N
     Raises:
         UserError: one is missing or damaged.
     """
-    place, found = layout(recipe), remote(recipe)
-    if place:
+    place, found, file = layout(recipe), remote(recipe), archive(recipe)
+    if file:
+        for layer in layers:
+            _keep(str(file), layer, folder, dockerarchive.pieces(file, layer))
+    elif place:
         for layer in layers:
             oci.take(folder, place, layer)
     elif found:
@@ -117,25 +131,25 @@ def store(recipe: Recipe, folder: Path, layers: tuple[oci.Descriptor, ...]) -> N
 
         with Registry(found.host) as there:
             for layer in layers:
-                pull(there, found.repository, layer, folder)
-
-
-def pull(there: Registry, repository: str, layer: oci.Descriptor, folder: Path) -> None:
-    """Write a blob of a registry into a layout.
-
-    Raises:
-        UserError: it is not what its digest says, or the registry does not give it.
-    """
-    stored = oci.write_blob(folder, there.read_whole(repository, layer), layer["mediaType"])
-    if stored["digest"] != layer["digest"]:
-        raise UserError(f"{there.host}/{repository}: a layer has another content than its digest")
+                whole = there.read_whole(found.repository, layer)
+                _keep(str(found), layer, folder, whole)
 
 
 def pieces(recipe: Recipe, layer: oci.Descriptor, start: int) -> Iterator[bytes | memoryview]:
     """Yield the bytes of a layer of a base on this machine, from an offset on."""
-    place = layout(recipe)
+    place, file = layout(recipe), archive(recipe)
+    if file:
+        return dockerarchive.pieces(file, layer, start)
     assert place is not None
     return modelfiles.pieces(oci.check(place, layer), layer["size"], start)
+
+
+def _keep(
+    where: str, layer: oci.Descriptor, folder: Path, content: Iterable[bytes | memoryview]
+) -> None:
+    """Write a layer of the base into a layout, if it is what its digest says."""
+    if oci.write_blob(folder, content, layer["mediaType"])["digest"] != layer["digest"]:
+        raise UserError(f"{where}: a layer has another content than its digest; get it anew")
 
 
 def _fetch(there: Registry, asked: Reference) -> oci.Image:

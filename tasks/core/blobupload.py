@@ -223,7 +223,12 @@ def _cancel(there: Registry, repository: str, location: str) -> None:
 
 def _location(there: Registry, answer: httpx.Response) -> str:
     location = answer.headers.get("Location", "")
-    return str(there.url.join(location)) if location else ""
+    if not location:
+        return ""
+    url = there.url.join(location)
+    # Registries behind a proxy that ends TLS may name themselves without; a token stays inside.
+    is_weaker = url.scheme == "http" and there.url.scheme == "https"
+    return str(url.copy_with(scheme="https") if is_weaker and url.host == there.url.host else url)
 
 
 def _is_like(host: str, patterns: tuple[str, ...]) -> bool:

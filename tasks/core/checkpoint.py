@@ -46,10 +46,18 @@ LOCAL_HEADER = struct.Struct("<26xHH")
 
 
 class Opaque:
-    """Stands for an object of a type that is no tensor and not plain: it swallows its content."""
+    """Stands for an object of a type that is no tensor and not plain: it swallows its content.
 
-    def __new__(cls, *_: Any, **__: Any) -> Opaque:
-        return object.__new__(cls)
+    Attributes:
+        arguments: what it was made of, which for an enumeration is its value.
+    """
+
+    arguments: tuple[Any, ...]
+
+    def __new__(cls, *arguments: Any, **_: Any) -> Opaque:
+        made = object.__new__(cls)
+        made.arguments = arguments
+        return made
 
     def _swallow(self, *_: Any, **__: Any) -> None:
         """Keep nothing."""

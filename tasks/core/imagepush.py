@@ -169,5 +169,5 @@ def _blobs(content: bytes) -> list[oci.Descriptor]:
 
 def _host(layer: stack.Layer) -> str:
     """Return the registry that a layer of the base is in, if any."""
-    is_name = layer.origin and not layer.origin.startswith((bases.LAYOUT, "docker-archive:"))
+    is_name = layer.origin and not layer.origin.startswith((bases.LAYOUT, bases.ARCHIVE))
     return reference.parse(layer.origin).host if is_name else ""

@@ -22,6 +22,7 @@ from .sections import (
     Onboard,
     Section,
     Train,
+    Upload,
 )
 
 # A repository's name in the OCI distribution spec: one word for file, task, image and object key.
@@ -51,6 +52,7 @@ class Recipe(Section):
     merge: Merge = Merge()
     evaluate: Evaluate | None = None
     image: Image | None = None
+    upload: Upload | None = None
     onboard: Onboard | None = None
     app: App | None = None
 

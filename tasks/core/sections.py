@@ -231,6 +231,22 @@ class Image(Section):
     labels: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._/-]*$")], str] = {}
 
 
+class Upload(Section):
+    """The bucket that the model's files go to, below `<prefix>/<model>/`."""
+
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]|\.[a-z0-9]){1,61}[a-z0-9]$")]
+    prefix: Annotated[str, Field(pattern=r"^([\w.-]+(/[\w.-]+)*)?$")] = ""
+    prune: bool = False
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if re.fullmatch(r"[\d.]+", self.bucket) or "-." in self.bucket or ".-" in self.bucket:
+            raise ValueError(f"S3 refuses '{self.bucket}' as the name of a bucket")
+        if {".", ".."} & set(self.prefix.split("/")):
+            raise ValueError("prefix: '.' and '..' mean nothing in S3; leave them out")
+        return self
+
+
 class Onboard(Section):
     """How the model centre gets the model."""
 

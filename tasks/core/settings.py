@@ -38,6 +38,7 @@ class Settings:
         registry_insecure: registries, by host[:port] and divided by commas, that may speak plain
             http or show any certificate; on the loopback plain http is always allowed.
         fastgpt_dir: the folder that holds FastGPT's config.json.
+        s3_endpoint: the S3 server, with its scheme; the keys and the region are for it.
     """
 
     recipes: str = "recipes"
@@ -53,6 +54,11 @@ class Settings:
     registry_ca: str = ""
     registry_insecure: str = ""
     fastgpt_dir: str = ""
+    s3_endpoint: str = ""
+    s3_access_key: str = field(default="", repr=False)
+    s3_secret_key: str = field(default="", repr=False)
+    s3_session_token: str = field(default="", repr=False)
+    s3_region: str = "us-east-1"
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def where(self, name: str) -> str:

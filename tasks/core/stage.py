@@ -70,8 +70,8 @@ def build(stages: Mapping[str, Stage], name: str, recipe: Recipe) -> TaskDict:
             str(paths.manifest(recipe.name, name)),
             *(str(paths.output(recipe.name, name) / target) for target in task.get("targets", ())),
         ],
-        "uptodate": [(is_fresh_through, [stages, name, recipe])],
-        "actions": [(act, [name, stage, recipe])],
+        "uptodate": [*task.get("uptodate", ()), (is_fresh_through, [stages, name, recipe])],
+        "actions": [(act, [name, stage, recipe]), *task.get("actions", ())],
         "clean": [(clean, [name, recipe])],
         "verbosity": 2,
         # doit would catch what is printed by exchanging sys.stdout under other threads' feet.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import checkpoint
+from .checkpoint import Opaque
 from .errors import UserError
 from .tensors import BYTES, Extent, Tensor
 
@@ -30,6 +31,7 @@ def load(folder: Path) -> dict[str, Tensor]:
     optimizers = [_section(path, "optimizer_state_dict") for path in _files(folder, "optim")]
     models = [checkpoint.load(path) for path in _files(folder, "model")]
     stage, ranks = optimizers[0].get("zero_stage"), optimizers[0].get("partition_count")
+    stage = stage.arguments[0] if isinstance(stage, Opaque) and stage.arguments else stage
     ranks = max(ranks) if isinstance(ranks, list) else ranks
     if len(optimizers) != ranks:
         raise UserError(

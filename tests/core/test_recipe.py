@@ -147,7 +147,7 @@ def test_a_checkpoint_is_last_or_an_iteration(project: Project, value: str) -> N
 def test_a_recipe_cannot_be_changed(project: Project) -> None:
     found = project.recipe("m", BASE)
     with pytest.raises(ValueError, match="frozen"):
-        found.base.path = "other"  # type: ignore[misc]
+        found.base.path = "other"
 
 
 PREFIXES = st.lists(

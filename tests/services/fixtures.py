@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from tests.services.registry import Registry
 from tests.services.tokens import TokenServer
 
 
-def _registry(folder: Path, **kinds: bool) -> Iterator[Registry]:
+def _registry(folder: Path, **kinds: Any) -> Iterator[Registry]:
     if not shutil.which("docker-registry"):
         pytest.skip("needs docker-registry; install it with your package manager")
     made = registry.start(folder, **kinds)
@@ -63,6 +65,8 @@ def token_registry(
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """A Docker engine."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, for a Docker engine of its own")
     made = docker.start(tmp_path_factory.mktemp("engine") / "docker")
     yield made
     made.stop()

@@ -56,7 +56,7 @@ def start(
     if readonly:
         lines.insert(5, "  maintenance: {readonly: {enabled: true}}")
     if tls:
-        _certificate(folder)
+        certificate(folder)
         files = f"certificate: {folder / 'cert.pem'}, key: {folder / 'key.pem'}"
         lines.append(f"  tls: {{{files}}}")
     if password:
@@ -77,7 +77,8 @@ def start(
     return Registry(f"127.0.0.1:{port}", folder / "data", server, ca)
 
 
-def _certificate(folder: Path) -> None:
+def certificate(folder: Path) -> None:
+    """Make a key and a certificate of its own for the loopback."""
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3",
          "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",

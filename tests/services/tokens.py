@@ -1,4 +1,4 @@
-"""A token server for docker-registry: JSON Web Tokens signed with openssl, as short-lived as told."""
+"""A token server for docker-registry: signed with openssl, tokens as short-lived as told."""
 
 from __future__ import annotations
 

@@ -3,9 +3,9 @@
     convert.py FROM TO FORMAT [TOKENIZER MAX_LENGTH]
 
 It runs inside the xtuner toolchain.  The files are cut into pieces of lines; processes turn each
-into one Arrow file of the dataset, so that memory is bounded whatever there is to read.  Arrow's own
-parser does the work; a piece that it or our checks do not like is read again, row by row, to say
-what is wrong.  Faults end the program with status 65 and one line each on stdout.
+into one Arrow file of the dataset, so that memory is bounded whatever there is to read.  Arrow's
+own parser does the work; a piece that it or our checks do not like is read again, row by row, to
+say what is wrong.  Faults end the program with status 65 and one line each on stdout.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rows import KEYS, ROLES, Fault, parse, row
+if TYPE_CHECKING:
+    from .rows import KEYS, ROLES, Fault, parse, row
+else:  # a program of its own, beside which rows.py lies
+    from rows import KEYS, ROLES, Fault, parse, row
 
 DATA_FAULT = 65
 MOST_FAULTS = 20
@@ -80,7 +83,7 @@ def main() -> None:
 def pieces(origin: Path) -> Iterator[Piece]:
     """Yield the pieces of every .jsonl and .json file, in the order of the files' names."""
     number = 0
-    for path in sorted((*origin.glob("*.jsonl"), *origin.glob("*.json"))):
+    for path in sorted((*origin.glob("*.jsonl"), *filter(is_array, origin.glob("*.json")))):
         start, size = 0, path.stat().st_size
         with path.open("rb") as file:
             while start < size:
@@ -91,6 +94,12 @@ def pieces(origin: Path) -> Iterator[Piece]:
                     end = file.tell()
                 yield Piece(number, path, start, end)
                 number, start = number + 1, end
+
+
+def is_array(path: Path) -> bool:
+    """Return whether a .json file is a list of rows; others describe the dataset."""
+    with path.open("rb") as file:
+        return file.read(64).lstrip().startswith(b"[")
 
 
 def convert(place: Path, form: str, tokenizer: str | None, stride: int, piece: Piece) -> Result:
@@ -186,21 +195,22 @@ def plain(kind: Any) -> bool:
 def slowly(raw: bytes, form: str, piece: Piece, result: Result) -> list[dict[str, Any]]:
     """Return the rows one by one; what is wrong goes into the result, with file and line."""
     found: list[dict[str, Any]] = []
-    name, is_array = known_as(piece.path), piece.path.suffix == ".json"
+    name, is_list = known_as(piece.path), piece.path.suffix == ".json"
     before = 0
     try:
-        items = parse(raw) if is_array else raw.split(b"\n")
+        items = parse(raw) if is_list else raw.split(b"\n")
     except Fault as fault:
         result.faults.append(f"{name}: {fault}")
         return []
     for number, item in enumerate(items if isinstance(items, list) else [items], 1):
-        if not is_array and not item.strip():
+        if not is_list and not item.strip():
             continue
         try:
-            found.append(row(item if is_array else parse(item), form))
+            found.append(row(item if is_list else parse(item), form))
         except Fault as fault:
             before = before or lines_before(piece)
-            result.faults.append(f"{name}:{before + number - 1}: {fault}")
+            where = f"row {number}" if is_list else before + number - 1
+            result.faults.append(f"{name}:{where}: {fault}")
             if len(result.faults) == MOST_FAULTS:
                 break
     return found
@@ -271,7 +281,7 @@ def finish(place: Path, results: list[Result]) -> None:
         else:
             path.rename(place / name)
     digests = json.dumps([result.digest for result in results]).encode()
-    state = {
+    state: dict[str, Any] = {
         "_data_files": [{"filename": name} for name in names],
         "_fingerprint": hashlib.sha256(digests).hexdigest()[:16],
         "_format_columns": None,

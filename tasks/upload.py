@@ -1,0 +1,173 @@
+"""Upload the model to an S3 bucket and verify it there.
+
+What goes in: the model's finished files; never .git, caches or checkpoints.
+What comes out: objects `<prefix>/<model>/<file>`, each with its own sha256 in its metadata, and
+`objects.json`, which says what is in the bucket.  An object that is there with the same sha256 is
+not sent again; one that was deleted or replaced there is put back when the stage is named.
+`doit upload:MODEL --verify=full` reads every object back.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from doit.exceptions import TaskFailed
+
+from .core import console, manifest, modelfiles, paths
+from .core.errors import UserError
+from .core.recipe import Recipe
+from .core.stage import Facts, TaskDict
+
+VERSION = 1
+RESUMES = True
+# What is in a bucket is asked for there, never taken from a store.
+STORED = False
+
+OBJECTS = "objects.json"
+JOURNAL = "parts.jsonl"
+VERIFY = {
+    "name": "verify",
+    "long": "verify",
+    "default": "metadata",
+    "choices": [
+        ("metadata", "compare sizes and the sha256 in the objects' metadata"),
+        ("full", "read every object back and hash it"),
+    ],
+    "help": "how the bucket is verified",
+}
+
+
+def wanted(recipe: Recipe) -> bool:
+    return recipe.upload is not None
+
+
+def task(recipe: Recipe) -> TaskDict:
+    assert recipe.upload is not None
+    return {
+        "doc": f"model -> s3://{recipe.upload.bucket}/{root(recipe)}",
+        "file_dep": [paths.manifest(recipe.name, recipe.weights)],
+        "targets": [OBJECTS],
+        "params": [VERIFY],
+        "uptodate": [(is_unasked, [])],
+        "actions": [(verify_fully, [recipe])],
+    }
+
+
+def key(recipe: Recipe) -> dict[str, Any]:
+    return {
+        **recipe.slice("upload"),
+        "model": recipe.name,
+        "left_out": list(modelfiles.LEFT_OUT),
+    }
+
+
+def is_unasked(task: Any) -> bool:
+    """Return whether nobody asked to read the objects back; doit gives the task."""
+    return (task.options or {}).get("verify") != "full"
+
+
+def root(recipe: Recipe) -> str:
+    """Return what the names of all objects of the model begin with."""
+    assert recipe.upload is not None
+    return f"{recipe.upload.prefix}/{recipe.name}/".lstrip("/")
+
+
+def drifted(recipe: Recipe) -> bool:
+    """Return whether objects in the bucket were deleted or replaced since; one listing tells."""
+    from .core.s3 import Bucket
+
+    assert recipe.upload is not None
+    path = paths.output(recipe.name, "upload") / OBJECTS
+    told = json.loads(path.read_text(encoding="utf-8"))["objects"]
+    try:
+        there = Bucket(recipe.upload.bucket).listing(root(recipe))
+    except UserError:
+        return True  # the upload itself says what is wrong
+    found = {name: [remote.size, remote.etag] for name, remote in there.items()}
+    expected = {name: [entry["size"], entry["etag"]] for name, entry in told.items()}
+    extra = found.keys() - expected.keys()
+    same = all(found.get(name) == entry for name, entry in expected.items())
+    return not same or bool(recipe.upload.prune and extra)
+
+
+def run(recipe: Recipe, folder: Path) -> Facts:
+    from .core.s3 import Bucket, Journal, by_name
+
+    assert recipe.upload is not None
+    bucket = Bucket(recipe.upload.bucket)
+    files = by_name(outgoing(recipe))
+    there = bucket.listing(root(recipe), make=True)
+    alike = [
+        name for name, file in files.items() if name in there and there[name].size == file.size
+    ]
+    known = bucket.digests(alike)
+    to_send = [file for name, file in files.items() if known.get(name) != file.digest]
+    bucket.send(to_send, Journal(folder / JOURNAL))
+    extra = sorted(there.keys() - files.keys())
+    if extra and recipe.upload.prune:
+        bucket.remove(extra)
+    elif extra:
+        console.say(
+            f"   {len(extra)} objects in the bucket are not in the model; "
+            "`prune: true` removes them"
+        )
+    there = bucket.listing(root(recipe))
+    _verify(bucket, files, there, [file.name for file in to_send])
+    objects = {
+        name: {"size": file.size, "digest": file.digest, "etag": there[name].etag}
+        for name, file in files.items()
+    }
+    content = {"bucket": recipe.upload.bucket, "objects": objects}
+    (folder / OBJECTS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (folder / JOURNAL).unlink(missing_ok=True)
+    return {"bucket": recipe.upload.bucket, "prefix": root(recipe), "objects": len(files)}
+
+
+def outgoing(recipe: Recipe) -> list[Any]:
+    """Return the files to send, with the digests that the model's manifest has.
+
+    Raises:
+        UserError: there is no model yet, or it has a file that cannot be sent.
+    """
+    from .core.s3 import Local
+
+    folder = paths.output(recipe.name, recipe.weights)
+    receipt = manifest.read(paths.manifest(recipe.name, recipe.weights))
+    known = {file.path: file for file in receipt.files} if receipt else {}
+    return [
+        Local(f"{root(recipe)}{name}", folder / name, known[name].size, known[name].digest)
+        for name in modelfiles.outgoing(folder)
+    ]
+
+
+def verify_fully(recipe: Recipe, verify: str) -> TaskFailed | None:
+    """Read every object back if that was asked for; the second action of the task."""
+    if verify != "full":
+        return None
+    from .core.s3 import Bucket
+
+    try:
+        assert recipe.upload is not None
+        bucket, files = Bucket(recipe.upload.bucket), outgoing(recipe)
+        wrong = [file.name for file in files if bucket.read(file.name) != file.digest]
+    except UserError as error:
+        return TaskFailed(str(error))
+    if wrong:
+        return TaskFailed(
+            f"{', '.join(wrong)}: the bucket holds other bytes; delete them there and run again"
+        )
+    console.say(f"   read back: {len(files)} objects, all as they should be")
+    return None
+
+
+def _verify(bucket: Any, files: Any, there: Any, sent: list[str]) -> None:
+    """Compare names and sizes by the listing, and what was sent by its metadata."""
+    missing = [name for name, f in files.items() if name not in there or there[name].size != f.size]
+    told = bucket.digests([name for name in sent if name not in missing])
+    wrong = missing + [name for name, digest in told.items() if digest != files[name].digest]
+    if wrong:
+        raise UserError(
+            f"{bucket.name}: {', '.join(wrong)}: not there as sent; does someone else write there?"
+        )
