@@ -58,7 +58,11 @@ def entry(recipe: Recipe) -> dict[str, Any]:
     assert recipe.app is not None
     given = recipe.app.fastgpt.model_dump(mode="json")
     names = {field: given[field] or recipe.name for field in ("model", "name")}
-    return {field: _plain(value) for field, value in (given | names).items()}
+    lengths = {
+        field: given["maxContext"] if given[field] is None else given[field]
+        for field in ("maxResponse", "quoteMaxToken")
+    }
+    return {field: _plain(value) for field, value in (given | names | lengths).items()}
 
 
 def faults(recipe: Recipe, limit: int | None) -> list[str]:

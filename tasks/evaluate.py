@@ -39,7 +39,9 @@ def task(recipe: Recipe) -> TaskDict:
 
 def key(recipe: Recipe) -> dict[str, Any]:
     """Return how answers are made, and the gate that they have to pass."""
-    return recipe.slice("evaluate", "base.trust_remote_code")
+    found = recipe.slice("evaluate", "base.trust_remote_code")
+    # The prompts are an input by their content, wherever they lie.
+    return {name: value for name, value in found.items() if name != "evaluate.prompts"}
 
 
 def models(recipe: Recipe) -> dict[str, Path]:

@@ -21,7 +21,7 @@ COMMANDS = (
 
 def reserved(stages: Mapping[str, Stage]) -> frozenset[str]:
     """Return the names that no model may have."""
-    return frozenset([*stages, *COMMANDS])
+    return frozenset([*stages, *COMMANDS, "ledger.jsonl"])
 
 
 def tasks(stages: Mapping[str, Stage], recipes: Sequence[Recipe]) -> Iterator[TaskDict]:

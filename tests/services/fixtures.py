@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.services import docker, images, registry, tokens
+from tests.services import docker, images, registry, swift, tokens
 from tests.services.docker import Engine
 from tests.services.registry import Registry
+from tests.services.swift import Swift
 from tests.services.tokens import TokenServer
 
 
@@ -76,3 +77,14 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 def stand_in() -> tuple[bytes, bytes, bytes]:
     """An image to build on."""
     return images.image(images.rootfs(Path("/bin/busybox")))
+
+
+@pytest.fixture(scope="session")
+def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
+    """OpenStack Swift's S3 interface."""
+    missing = [p for p in ("swift-proxy-server", "memcached", "openssl") if not shutil.which(p)]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}; install swift-proxy, swift-object, ...")
+    made = swift.start(tmp_path_factory.mktemp("swift"))
+    yield made
+    made.stop()

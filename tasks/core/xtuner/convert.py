@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +30,9 @@ else:  # a program of its own, beside which rows.py lies
 DATA_FAULT = 65
 MOST_FAULTS = 20
 # A piece, and so an Arrow file, is made from about this many bytes.
-PIECE = 48 << 20
+PIECE = 32 << 20
 # Tokens are counted in rows that make up about this much, evenly spread over all of them.
-SAMPLE = 8 << 20
+SAMPLE = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def quickly(raw: bytes, form: str) -> Any:
     text = pa.string()
     message = pa.struct([("role", text), ("content", text)])
     options = arrow_json.ParseOptions(explicit_schema=pa.schema([(KEYS[form], pa.list_(message))]))
-    block = arrow_json.ReadOptions(use_threads=False, block_size=1 << 24)
+    block = arrow_json.ReadOptions(use_threads=False, block_size=1 << 22)
     try:
         raw.decode("utf-8")
         table = arrow_json.read_json(pa.BufferReader(raw), block, options)
@@ -233,14 +233,22 @@ def known_as(path: Path) -> str:
 def lengths(messages: Any, tokenizer: str, stride: int) -> list[int]:
     """Return the tokens of every stride-th conversation's texts."""
     import numpy
-    from tokenizers import Tokenizer
 
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    encoder = Tokenizer.from_file(tokenizer)
-    encoder.no_truncation()
+    encoder = _encoder(tokenizer)
     taken = messages.take(numpy.arange(0, len(messages), stride)).to_pylist()
     texts = ["\n".join(each["content"] for each in conversation) for conversation in taken]
     return [len(each.ids) for each in encoder.encode_batch(texts, add_special_tokens=False)]
+
+
+@cache
+def _encoder(path: str) -> Any:
+    from tokenizers import Tokenizer
+
+    # Our processes are as many as there are processors already.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    encoder = Tokenizer.from_file(path)
+    encoder.no_truncation()
+    return encoder
 
 
 def save(table: Any, path: Path) -> str:

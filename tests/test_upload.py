@@ -1,0 +1,423 @@
+"""The way into an S3 bucket, with OpenStack Swift as the server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from minio import Minio
+
+from tasks import upload
+from tasks.core import manifest, paths, s3, settings, stage
+from tasks.core.errors import LoadError
+from tasks.core.recipe import Recipe
+from tests.conftest import Project
+from tests.services import swift
+from tests.services.swift import Swift
+
+FILES = {
+    "config.json": b"{}",
+    "model.safetensors": os.urandom(300_000),
+    "sub/模型.txt": "名".encode(),
+    "empty": b"",
+    ".git/HEAD": b"ref",
+    ".cache/x": b"x",
+}
+OUT = {name: value for name, value in FILES.items() if not name.startswith(".")}
+
+
+class Count:
+    """Counts requests to the server, by method and by whether they carry a part."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+        plain = Minio._url_open
+
+        def counted(client: Minio, method: str, *args: Any, **options: Any) -> Any:
+            self.requests.append((method, options.get("query_params") or {}))
+            return plain(client, method, *args, **options)
+
+        monkeypatch.setattr(Minio, "_url_open", counted)
+
+    def parts(self) -> list[int]:
+        return [int(q["partNumber"]) for m, q in self.requests if m == "PUT" and "partNumber" in q]
+
+
+@pytest.fixture
+def server(swift_server: Swift, monkeypatch: pytest.MonkeyPatch, project: Project) -> Swift:
+    configure(
+        monkeypatch, ENDPOINT=swift_server.url, ACCESS_KEY=swift.USER, SECRET_KEY=swift.PASSWORD
+    )
+    return swift_server
+
+
+@pytest.fixture
+def client(server: Swift) -> Minio:
+    return s3.connect()
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> str:
+    """Return the name of a bucket that no other test has."""
+    return f"test-{hashlib.sha256(str(tmp_path).encode()).hexdigest()[:12]}"
+
+
+@pytest.fixture
+def recipe(project: Project, bucket: str, server: Swift) -> Recipe:
+    project.result("m", "base", FILES)
+    return wanted(project, bucket)
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the 300 kB file go in parts."""
+    monkeypatch.setattr(s3, "PART", 100_000)
+    monkeypatch.setattr(s3, "part_size", lambda size: 100_000)
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(f"MODELWRIGHT_S3_{name}", value)
+    settings.current.cache_clear()
+
+
+def wanted(project: Project, bucket: str, more: str = "") -> Recipe:
+    return project.recipe("m", f"base: {{path: x}}\nupload: {{bucket: {bucket}{more}}}\n")
+
+
+def build(recipe: Recipe) -> str:
+    """Run the stage as doit does; return the error, or nothing."""
+    failed = stage.act("upload", upload, recipe)
+    return str(failed.message) if failed else ""
+
+
+def objects(client: Minio, bucket: str, prefix: str = "") -> dict[str, bytes]:
+    found = {}
+    for item in client.list_objects(bucket, prefix, recursive=True):
+        response = client.get_object(bucket, str(item.object_name))
+        found[str(item.object_name)] = response.read()
+        response.close()
+        response.release_conn()
+    return found
+
+
+def change(folder: Path, name: str, content: bytes) -> None:
+    """Put another file into a result, as a new build of it would."""
+    (folder / name).write_bytes(content)
+    receipt = manifest.read(folder / manifest.NAME)
+    assert receipt
+    described = manifest.describe(folder)
+    changed = manifest.Manifest("m", "base", receipt.key, receipt.inputs, described, {})
+    manifest.write(changed, folder)
+
+
+def test_the_bucket_is_made_and_holds_the_model_s_files(
+    recipe: Recipe, client: Minio, bucket: str, small_parts: None
+) -> None:
+    assert build(recipe) == ""
+    assert objects(client, bucket) == {f"m/{name}": value for name, value in OUT.items()}
+    for name, value in OUT.items():
+        metadata = client.stat_object(bucket, f"m/{name}").metadata or {}
+        told = {key.lower(): text for key, text in metadata.items()}
+        assert told["x-amz-meta-sha256"] == hashlib.sha256(value).hexdigest()
+    receipt = manifest.read(paths.manifest("m", "upload"))
+    assert receipt
+    assert receipt.facts == {"bucket": bucket, "prefix": "m/", "objects": 4}
+    assert [file.path for file in receipt.files] == ["objects.json"]
+
+
+@pytest.mark.needs("rclone")
+def test_another_client_reads_the_same_folder_back(
+    recipe: Recipe, server: Swift, bucket: str, tmp_path: Path, small_parts: None
+) -> None:
+    assert build(recipe) == ""
+    remote = (
+        f":s3,provider=Other,endpoint='{server.url}',access_key_id='{swift.USER}',"
+        f"secret_access_key={swift.PASSWORD},region=us-east-1:{bucket}/m"
+    )
+    subprocess.run(
+        ["rclone", "copy", "--config", os.devnull, remote, tmp_path / "back"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    back = {
+        path.relative_to(tmp_path / "back").as_posix(): path.read_bytes()
+        for path in manifest.walk(tmp_path / "back")
+    }
+    assert back == OUT
+
+
+def test_a_second_upload_is_one_listing(
+    recipe: Recipe, server: Swift, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert build(recipe) == ""
+    count = Count(monkeypatch)
+    assert stage.is_fresh("upload", upload, recipe)
+    assert [method for method, _ in count.requests] == ["GET"]
+
+
+def test_equal_objects_are_not_sent_again_from_another_machine(
+    recipe: Recipe, server: Swift, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert build(recipe) == ""
+    stage.clean("upload", recipe)
+    count = Count(monkeypatch)
+    assert build(recipe) == ""
+    assert {method for method, _ in count.requests} == {"GET", "HEAD"}
+
+
+def test_changed_content_of_equal_size_is_sent(
+    recipe: Recipe, client: Minio, bucket: str, project: Project
+) -> None:
+    assert build(recipe) == ""
+    change(project.build / "m/base", "config.json", b"[]")
+    assert not stage.is_fresh("upload", upload, recipe)
+    assert build(recipe) == ""
+    assert objects(client, bucket)["m/config.json"] == b"[]"
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_what_others_did_to_the_bucket_is_noticed_and_undone(
+    recipe: Recipe, client: Minio, bucket: str, replaced: bool
+) -> None:
+    assert build(recipe) == ""
+    if replaced:
+        path = paths.output("m", "base") / "model.safetensors"
+        other = path.with_name("other")
+        other.write_bytes(bytes(300_000))
+        client.fput_object(bucket, "m/model.safetensors", str(other))
+        other.unlink()
+    else:
+        client.remove_object(bucket, "m/model.safetensors")
+    assert not stage.is_fresh("upload", upload, recipe)
+    assert build(recipe) == ""
+    assert objects(client, bucket)["m/model.safetensors"] == FILES["model.safetensors"]
+    assert stage.is_fresh("upload", upload, recipe)
+
+
+def test_objects_are_removed_only_by_prune_and_only_below_the_model(
+    recipe: Recipe, client: Minio, bucket: str, project: Project, capsys: Any
+) -> None:
+    assert build(recipe) == ""
+    (paths.output("m", "base") / "old.bin").write_bytes(b"x")
+    for name in ("m/old.bin", "m2/keep", "m", "other/m/keep"):
+        client.fput_object(bucket, name, str(paths.output("m", "base") / "old.bin"))
+    (paths.output("m", "base") / "old.bin").unlink()
+    assert build(wanted(project, bucket, ", prune: false")) == ""
+    assert "1 objects in the bucket are not in the model" in capsys.readouterr().out
+    assert "m/old.bin" in objects(client, bucket)
+    assert build(wanted(project, bucket, ", prune: true")) == ""
+    assert set(objects(client, bucket)) == {f"m/{n}" for n in OUT} | {
+        "m2/keep",
+        "m",
+        "other/m/keep",
+    }
+
+
+def test_a_prefix_comes_before_the_model(
+    recipe: Recipe, client: Minio, bucket: str, project: Project
+) -> None:
+    assert build(wanted(project, bucket, ", prefix: team/a")) == ""
+    assert set(objects(client, bucket)) == {f"team/a/m/{name}" for name in OUT}
+
+
+def test_an_interrupted_upload_sends_only_the_missing_parts(
+    recipe: Recipe,
+    client: Minio,
+    bucket: str,
+    small_parts: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(s3, "WORKERS", 1)
+    plain = Minio._upload_part
+    sent: list[int] = []
+
+    def broken(*args: Any, **options: Any) -> str:
+        if len(sent) == 2:
+            raise KeyboardInterrupt
+        sent.append(args[-1])
+        return plain(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Minio, "_upload_part", broken)
+        with pytest.raises(SystemExit):
+            build(recipe)
+    count = Count(monkeypatch)
+    assert build(recipe) == ""
+    assert sorted([*sent, *count.parts()]) == [1, 2, 3]
+    assert objects(client, bucket)["m/model.safetensors"] == FILES["model.safetensors"]
+
+
+def test_parts_of_other_content_are_not_taken_for_ours(
+    recipe: Recipe, client: Minio, bucket: str, small_parts: None, tmp_path: Path
+) -> None:
+    journal = s3.Journal(tmp_path / "parts.jsonl")
+    made = s3.Bucket(bucket)
+    made.listing("m/", make=True)
+    whole = upload.outgoing(recipe)
+    file = next(file for file in whole if file.name == "m/model.safetensors")
+    plan = made._plan(file, journal)
+    etag = client._upload_part(bucket, file.name, b"x" * 100_000, None, plan.upload, 1)
+    journal.note(upload=plan.upload, part=1, etag="another")
+    again = made._plan(file, s3.Journal(journal.path))
+    assert again.upload == plan.upload
+    assert again.etags == {}
+    journal.note(upload=plan.upload, part=1, etag=etag)
+    assert made._plan(file, s3.Journal(journal.path)).missing == [2, 3]
+
+
+def test_a_journal_cut_off_by_a_kill_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    journal = s3.Journal(tmp_path / "j")
+    journal.note(object="o", digest="d", upload="u")
+    journal.note(upload="u", part=1, etag="e")
+    with journal.path.open("a") as file:
+        file.write('{"upload": "u", "pa')
+    again = s3.Journal(journal.path)
+    assert again.uploads == {("o", "d"): "u"}
+    assert again.parts == {"u": {1: "e"}}
+
+
+def test_a_server_that_restarts_in_the_middle_is_overcome(
+    recipe: Recipe,
+    server: Swift,
+    client: Minio,
+    bucket: str,
+    small_parts: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(s3, "WORKERS", 1)
+    plain = Minio._upload_part
+    sent: list[int] = []
+
+    def restarting(*args: Any, **options: Any) -> str:
+        sent.append(1)
+        if len(sent) == 2:
+            server.proxy.stop(kill=True)
+            server.proxy.start()
+        return plain(*args, **options)
+
+    monkeypatch.setattr(Minio, "_upload_part", restarting)
+    assert build(recipe) == ""
+    assert objects(client, bucket)["m/model.safetensors"] == FILES["model.safetensors"]
+
+
+def test_full_verification_reads_every_object_back(
+    recipe: Recipe, client: Minio, bucket: str, capsys: Any
+) -> None:
+    assert build(recipe) == ""
+    assert upload.verify_fully(recipe, "full") is None
+    assert "read back: 4 objects" in capsys.readouterr().out
+    sha256 = hashlib.sha256(FILES["config.json"]).hexdigest()
+    client._put_object(bucket, "m/config.json", b"[]", {"x-amz-meta-sha256": sha256})
+    failed = upload.verify_fully(recipe, "full")
+    assert failed
+    assert "m/config.json: the bucket holds other bytes" in failed.message
+    assert not upload.is_unasked(SimpleNamespace(options={"verify": "full"}))
+    assert upload.is_unasked(SimpleNamespace(options={"verify": "metadata"}))
+    assert upload.is_unasked(SimpleNamespace(options=None))
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({"SECRET_KEY": "wrong-secret"}, "SignatureDoesNotMatch: wrong secret key"),
+        ({"ACCESS_KEY": "test:nobody"}, "InvalidAccessKeyId: no such access key"),
+        ({"ACCESS_KEY": ""}, "ACCESS_KEY and MODELWRIGHT_S3_SECRET_KEY: set both"),
+        ({"ENDPOINT": "127.0.0.1:9000"}, "should be the address of an S3 server with its scheme"),
+        ({"ENDPOINT": ""}, "should be the address of an S3 server"),
+        ({"ENDPOINT": "ftp://127.0.0.1"}, "should be the address of an S3 server"),
+        ({"ENDPOINT": "http://127.0.0.1:9"}, "http://127.0.0.1:9: no answer"),
+        (
+            {"ACCESS_KEY": swift.READER, "SECRET_KEY": swift.READER_PASSWORD},
+            "AccessDenied: these credentials may not do that",
+        ),
+    ],
+)
+def test_wrong_settings_are_one_clear_error_without_the_keys(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, values: dict[str, str], error: str
+) -> None:
+    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda *_: None)
+    configure(monkeypatch, **values)
+    said = build(recipe)
+    assert error in said
+    for secret in ("wrong-secret", swift.PASSWORD, swift.READER_PASSWORD):
+        assert secret not in said
+    assert not paths.manifest("m", "upload").exists()
+
+
+def test_a_clock_that_is_wrong_is_named(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datetime import timedelta
+
+    from minio import time
+
+    now = time.utcnow
+    monkeypatch.setattr(time, "utcnow", lambda: now() - timedelta(hours=2))
+    assert "RequestTimeTooSkewed: this machine's clock is wrong" in build(recipe)
+
+
+def test_tls_is_trusted_only_when_its_ca_is_told(
+    recipe: Recipe, server: Swift, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda *_: None)
+    configure(monkeypatch, ENDPOINT=server.tls)
+    assert "its certificate is not trusted here; name its CA's file in SSL" in build(recipe)
+    monkeypatch.setenv("SSL_CERT_FILE", str(server.ca))
+    assert build(recipe) == ""
+
+
+def test_a_file_that_changes_while_it_is_sent_is_an_error(
+    recipe: Recipe, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = paths.output("m", "base") / "model.safetensors"
+    plain = Minio._upload_part
+
+    def changing(*args: Any, **options: Any) -> str:
+        with path.open("r+b") as file:
+            file.write(b"!")
+        return plain(*args, **options)
+
+    monkeypatch.setattr(Minio, "_upload_part", changing)
+    assert re.search("changed while it was sent", build(recipe))
+    assert not paths.manifest("m", "upload").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["UPPER", "a", "a..b", "-a", "a-", "192.168.1.1", "with space", "x" * 64, "a/b", "a-.b"]
+)
+def test_a_name_that_s3_refuses_is_refused_while_loading(project: Project, name: str) -> None:
+    with pytest.raises(LoadError, match=r"m.yaml:2: upload"):
+        wanted(project, json.dumps(name))
+
+
+@pytest.mark.parametrize("prefix", ["/a", "a/", "a//b", "../a", "a/./b", "a\\b", "a\nb"])
+def test_a_prefix_that_misleads_is_refused(project: Project, prefix: str) -> None:
+    with pytest.raises(LoadError, match="upload"):
+        wanted(project, "bucket", f", prefix: {json.dumps(prefix)}")
+
+
+@pytest.mark.parametrize(
+    ("size", "part", "count"),
+    [
+        (1, 16 << 20, 1),
+        (16 << 20, 16 << 20, 1),
+        (5_000_000_000, 16 << 20, 299),
+        (100 << 30, 104 << 20, 985),
+        (5 << 40, 5244 << 20, 1000),
+    ],
+)
+def test_parts_are_large_and_few(size: int, part: int, count: int) -> None:
+    assert s3.part_size(size) == part
+    assert -(-size // part) == count <= s3.PARTS
+
+
+@pytest.fixture(autouse=True)
+def no_settings_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    yield
+    settings.current.cache_clear()
