@@ -1,8 +1,9 @@
 """Write what the model centre needs to take the model in.
 
-Two files come out: record.json for machines, record.md for the one who fills in the form of d.run's
-model centre (接入模型), with the form's own words.  They name both ways to load a model: files
-mounted into the workers (文件挂载), and an image (镜像加载) where the recipe has one.
+What comes out: record.json for machines, record.md for the one who fills in the form of d.run's
+model centre (接入模型), with the form's own words, and kubernetes/ with objects to apply.  They
+name both ways to load a model: files mounted into the workers (文件挂载), and an image (镜像加载)
+where the recipe has one, with its digest once it was pushed.
 No weights are needed.  Nothing is sent anywhere.
 """
 
@@ -12,16 +13,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .core import catalog, paths, render, settings
+from .core import catalog, kubernetes, paths, render, settings
 from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.stage import Facts, TaskDict
 
-VERSION = 1
+VERSION = 2
 
 TEMPLATE = "onboard.md.j2"
 # Where the model centre's workers see the bucket `llms`, one folder a model.
 MOUNTS = "/root/llms"
+# The document's own, for mounted files where the recipe has no image.
+RUNTIME = "vllm/vllm-openai:v0.4.1"
+ALWAYS = ("modelspec.yaml", "mount.yaml")
 
 
 def wanted(recipe: Recipe) -> bool:
@@ -33,13 +37,13 @@ def task(recipe: Recipe) -> TaskDict:
     return {
         "doc": f"{recipe.name} -> the model centre's record",
         "file_dep": [paths.TEMPLATES / TEMPLATE],
-        "targets": ["record.json", "record.md"],
+        "targets": ["record.json", "record.md", *(f"kubernetes/{name}" for name in ALWAYS)],
     }
 
 
 def key(recipe: Recipe) -> dict[str, Any]:
-    """Return the record: the files hold nothing else."""
-    return record(recipe)
+    """Return all that the files hold."""
+    return {**record(recipe), "kubernetes": kubernetes.objects(recipe, told(recipe))}
 
 
 def record(recipe: Recipe) -> dict[str, Any]:
@@ -87,7 +91,38 @@ def image(recipe: Recipe) -> dict[str, str | None] | None:
     registry = found.registry.rstrip("/")
     name = f"{recipe.image.repository}:{recipe.image.tag}"
     reference = f"{registry}/{name}" if registry else name
-    return {"reference": reference, "registry": registry or None}
+    return {"reference": pushed(recipe, reference) or reference, "registry": registry or None}
+
+
+def pushed(recipe: Recipe, reference: str) -> str | None:
+    """Return the name with the digest that `push` left, if it was pushed there."""
+    path = paths.output(recipe.name, "push") / "reference"
+    try:
+        found = path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    return found if found.startswith(f"{reference}@") else None
+
+
+def told(recipe: Recipe) -> kubernetes.Facts:
+    """Return what the Kubernetes objects tell."""
+    row, found, shown = catalog.row(recipe), settings.current(), image(recipe)
+    base = recipe.image.base if recipe.image else "scratch"
+    own = recipe.onboard.runtime if recipe.onboard else None
+    served = RUNTIME if base == "scratch" or base.startswith(("oci:", "docker-")) else base
+    arguments = ["--trust-remote-code"] if recipe.base.trust_remote_code else []
+    return kubernetes.Facts(
+        image=str(shown["reference"]) if shown else "",
+        runtime=own or served,
+        mount=mount(recipe)["path"],
+        endpoint=found.s3_endpoint,
+        region=found.s3_region,
+        arguments=tuple(arguments),
+        context_length=catalog.context_length(recipe),
+        version=row.vllm.get("first") or "0.4.1",
+        tags=("TEXT_GENERATION",) if row.modality == "text" else ("IMAGE_TO_TEXT",),
+        provider=recipe.base.label.partition("/")[0] if recipe.base.hub else "own",
+    )
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
@@ -96,6 +131,17 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     (folder / "record.json").write_text(text, encoding="utf-8")
     (folder / "record.md").write_text(render.text(TEMPLATE, **content), encoding="utf-8")
+    place = folder / "kubernetes"
+    place.mkdir()
+    for name, objects in kubernetes.objects(recipe, told(recipe)).items():
+        (place / name).write_text(_yaml(objects), encoding="utf-8")
     shown = content["load"]["image"]
     facts = {"architecture": content["architecture"], "mount": content["load"]["mount"]["path"]}
     return {**facts, "image": shown["reference"]} if shown else facts
+
+
+def _yaml(objects: list[kubernetes.Object]) -> str:
+    import yaml
+
+    text = yaml.safe_dump_all(objects, sort_keys=False, allow_unicode=True)
+    return f"# Made by modelwright; change the recipe instead.\n{text}"

@@ -9,7 +9,7 @@ What comes out: the tag in the registry, its manifest fetched back, every blob l
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import dockerfile
 from .core import engine, paths, reference, settings
@@ -17,6 +17,9 @@ from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.reference import Reference
 from .core.stage import Facts, TaskDict
+
+if TYPE_CHECKING:
+    from .core.registry import Registry
 
 VERSION = 1
 # What is in a registry is asked for there, never taken from a store.
@@ -37,7 +40,7 @@ def task(recipe: Recipe) -> TaskDict:
 
 
 def key(recipe: Recipe) -> dict[str, Any]:
-    return {"reference": place(recipe)}
+    return {"reference": place(recipe), **recipe.slice("image.attest", "image.modelpack")}
 
 
 def place(recipe: Recipe) -> str:
@@ -87,8 +90,22 @@ def run(recipe: Recipe, folder: Path) -> Facts:
         if recipe.image.builder == "oci":
             imagepush.push(there, name, image, recipe)
         imagepush.verify(there, name.at(digest))
+        beside = _beside(there, name.at(digest), recipe)
     (folder / "reference").write_text(f"{name.at(digest)}\n", encoding="utf-8")
-    return {"reference": str(name.at(digest)), "digest": digest}
+    return {"reference": str(name.at(digest)), "digest": digest, **beside}
+
+
+def _beside(there: Registry, image: Reference, recipe: Recipe) -> dict[str, Any]:
+    """Push what the recipe asks for beside the image; return the digests of that."""
+    from .core import attest, modelpack
+
+    assert recipe.image is not None
+    made: dict[str, Any] = {}
+    if recipe.image.modelpack:
+        made["modelpack"] = modelpack.push(there, image, recipe)
+    if recipe.image.attest:
+        made["attestations"] = attest.attach(there, image, recipe)
+    return made
 
 
 def _pushed(recipe: Recipe) -> str:

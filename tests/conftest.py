@@ -86,7 +86,11 @@ def xtuner() -> str:
 
 
 def doit(
-    *arguments: str, build: Path | None, recipes: Path | None = None, xtuner: str = "", **options: Any
+    *arguments: str,
+    build: Path | None,
+    recipes: Path | None = None,
+    xtuner: str = "",
+    **options: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run doit as people do, in a process of its own."""
     environ = {**os.environ, "NO_COLOR": "1", **options}

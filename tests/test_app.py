@@ -249,7 +249,8 @@ def test_every_value_that_the_model_cannot_keep_is_named(project: Project) -> No
     folder = project.recipes / "m" / "base"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text('{"max_position_embeddings": 2048}', encoding="utf-8")
-    text = "base: {path: base}\napp: {fastgpt: {maxContext: 4096, maxResponse: 8000, quoteMaxToken: 8000, "
+    text = "base: {path: base}\napp: {fastgpt: {maxContext: 4096, maxResponse: 8000, "
+    text += "quoteMaxToken: 8000, "
     text += "defaultConfig: {x: .inf}}}\n"
     with pytest.raises(UserError) as caught:
         made(project, text)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks import archive
-from tasks.core import modelfiles
+from tasks.core import digests, modelfiles
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
 
@@ -87,3 +87,23 @@ def test_the_name_of_the_model_is_part_of_the_key(recipe: Recipe) -> None:
 def test_unzip_reads_the_archive(recipe: Recipe, tmp_path: Path) -> None:
     made = packed(recipe, tmp_path / "out")
     subprocess.run(["unzip", "-tq", made], check=True)
+
+
+def test_the_digest_is_known_once_it_is_written(recipe: Recipe, tmp_path: Path) -> None:
+    made = packed(recipe, tmp_path / "out")
+    assert digests.known(made) == digests.of_bytes(made.read_bytes())
+
+
+@pytest.mark.slow
+@pytest.mark.needs("unzip")
+def test_an_entry_above_4_gib_is_read_by_unzip_and_python(tmp_path: Path, project: Project) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    with (model / "big.safetensors").open("wb") as file:
+        file.truncate((4 << 30) + 7)
+    (model / "z.txt").write_text("after it")
+    archive.pack(model, tmp_path / "x.zip", "m")
+    with zipfile.ZipFile(tmp_path / "x.zip") as made:
+        assert made.getinfo("m/big.safetensors").file_size == (4 << 30) + 7
+        assert made.read("m/z.txt") == b"after it"
+    subprocess.run(["unzip", "-tq", tmp_path / "x.zip"], check=True)

@@ -26,7 +26,7 @@ ANSWER = {"role": "assistant", "content": "é\n✓"}
 
 def run(xtuner: str, origin: Path, place: Path, *more: object) -> subprocess.CompletedProcess[str]:
     place.mkdir()
-    command = [xtuner, SCRIPT, origin, place, *map(str, more)]
+    command = [xtuner, *map(str, (SCRIPT, origin, place, *more))]
     return subprocess.run(command, capture_output=True, text=True)
 
 

@@ -276,6 +276,30 @@ def test_a_base_that_is_not_there_is_named(project: Project) -> None:
         image.key(recipe)
 
 
+def test_a_layout_without_layers_is_the_same_image(
+    recipe: Recipe, project: Project, tmp_path: Path
+) -> None:
+    built(recipe, tmp_path / "whole")
+    (tmp_path / "thin").mkdir()
+    image.run(
+        project.recipe("m", SCRATCH.replace("scratch", "scratch, layout: false")), tmp_path / "thin"
+    )
+    whole, thin = ((tmp_path / name / "digest").read_text() for name in ("whole", "thin"))
+    assert whole == thin
+    assert sum(path.stat().st_size for path in (tmp_path / "thin").rglob("*")) < 100_000
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_new_command_hashes_no_layer_again(
+    recipe: Recipe, project: Project, monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    text = SCRATCH.replace("scratch", f"scratch, layout: {str(stored).lower()}")
+    stage.execute("image", image, project.recipe("m", text))
+    monkeypatch.setattr(layers, "read", lambda *_: pytest.fail("a layer was read"))
+    other = project.recipe("m", text.replace("scratch", "scratch, entrypoint: [sh]"))
+    stage.execute("image", image, other)
+
+
 def wheel(folder: Path, name: str, requires: str = "") -> None:
     """Write a wheel of a package of one line."""
     folder.mkdir(exist_ok=True)

@@ -18,7 +18,7 @@ from tasks.core import blobupload, layers, oci, settings, stage
 from tasks.core.errors import UserError
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
-from tests.services import images
+from tests.services import faults, images
 from tests.services import registry as registries
 from tests.services.docker import Engine
 from tests.services.registry import PASSWORD, USER, Registry
@@ -33,6 +33,7 @@ SCRATCH = (
     "base: {path: x}\nimage: {base: scratch, layout: false, repository: llms/m, tag: v2.0.1}\n"
 )
 
+INDEX = "application/vnd.oci.image.index.v1+json"
 OCI = "application/vnd.oci.image.manifest.v1+json"
 needs_registry = pytest.mark.needs("docker-registry", "htpasswd")
 
@@ -600,3 +601,59 @@ def test_an_engine_that_is_too_old_is_said(
     stage.execute("dockerfile", STAGES["dockerfile"], recipe)
     with pytest.raises(UserError, match=r"17\.06\.2-ce, too old; install 18\.09 or later"):
         stage.execute("image", STAGES["image"], recipe)
+
+
+@needs_registry
+def test_what_an_image_is_made_of_is_told_beside_it(
+    project: Project, recipe: Recipe, registry: Registry
+) -> None:
+    recipe = project.recipe(
+        "m", SCRATCH.replace("scratch", "scratch, attest: [sbom, provenance], modelpack: true")
+    )
+    digest = ship(recipe).partition("@")[2]
+    assert ship(recipe).partition("@")[2] == digest, "pushing it again changes nothing"
+    api = f"http://{registry.host}/v2/llms/m"
+    index = httpx.get(
+        f"{api}/manifests/{digest.replace(':', '-')}", headers={"Accept": INDEX}
+    ).json()
+    told = {}
+    for one in index["manifests"]:
+        made = httpx.get(f"{api}/manifests/{one['digest']}", headers={"Accept": OCI}).json()
+        assert made["subject"]["digest"] == digest
+        assert made["artifactType"] == one["artifactType"]
+        told[one["artifactType"]] = httpx.get(f"{api}/blobs/{made['layers'][0]['digest']}").json()
+    sbom, provenance = told["application/vnd.cyclonedx+json"], told["application/vnd.in-toto+json"]
+    assert {part["name"] for part in sbom["components"] if part["type"] == "file"} == set(FILES)
+    assert provenance["subject"][0]["digest"]["sha256"] == digest.removeprefix("sha256:")
+    own = provenance["predicate"]["buildDefinition"]["externalParameters"]["recipe"]
+    assert own["digest"]["sha256"] == hashlib.sha256(recipe.file.read_bytes()).hexdigest()
+    assert str(project.build) not in json.dumps(told)
+
+
+@needs_registry
+def test_the_files_are_a_modelpack_too(
+    project: Project, recipe: Recipe, registry: Registry
+) -> None:
+    ship(project.recipe("m", SCRATCH.replace("scratch", "scratch, modelpack: true")))
+    api = f"http://{registry.host}/v2/llms/m"
+    made = httpx.get(f"{api}/manifests/v2.0.1-modelpack", headers={"Accept": OCI}).json()
+    assert made["artifactType"] == "application/vnd.cncf.model.manifest.v1+json"
+    for layer in made["layers"]:
+        name = layer["annotations"]["org.cncf.model.filepath"]
+        assert httpx.get(f"{api}/blobs/{layer['digest']}").content == FILES[name]
+    assert {layer["annotations"]["org.cncf.model.filepath"] for layer in made["layers"]} == {*FILES}
+    kinds = {layer["mediaType"] for layer in made["layers"]}
+    assert "application/vnd.cncf.model.weight.v1.raw" in kinds
+
+
+@needs_registry
+def test_a_fresh_push_is_judged_with_two_requests(
+    recipe: Recipe, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with faults.proxy(registry.host) as proxy:
+        monkeypatch.setenv("MODELWRIGHT_REGISTRY", proxy.host)
+        settings.current.cache_clear()
+        ship(recipe)
+        proxy.seen.clear()
+        assert stage.is_fresh("push", push, recipe)
+        assert proxy.seen == ["GET /v2/", "HEAD /v2/llms/m/manifests/v2.0.1"]

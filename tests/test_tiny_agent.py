@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,12 @@ STAGES = "base data convert config train adapter merge evaluate dockerfile image
 
 
 @pytest.fixture(scope="module")
-def built(xtuner: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def built(xtuner: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the default recipe and return its folder."""
     build = tmp_path_factory.mktemp("tiny")
     done = doit(build=build, xtuner=xtuner)
     assert done.returncode == 0, done.stdout + done.stderr
-    yield build / "tiny-agent"
+    return build / "tiny-agent"
 
 
 def receipt(built: Path, stage: str) -> Manifest:

@@ -139,14 +139,22 @@ def test_another_client_reads_the_same_folder_back(
     recipe: Recipe, server: Swift, bucket: str, tmp_path: Path, small_parts: None
 ) -> None:
     assert build(recipe) == ""
-    remote = (
-        f":s3,provider=Other,endpoint='{server.url}',access_key_id='{swift.USER}',"
-        f"secret_access_key={swift.PASSWORD},region=us-east-1:{bucket}/m"
-    )
+    variables = {
+        "TYPE": "s3",
+        "PROVIDER": "Other",
+        "ENDPOINT": server.url,
+        "ACCESS_KEY_ID": swift.USER,
+        "SECRET_ACCESS_KEY": swift.PASSWORD,
+        "REGION": "us-east-1",
+    }
+    # With that set, Debian's rclone refuses to start.
+    plain = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
+    environment = {f"RCLONE_CONFIG_S_{name}": value for name, value in variables.items()}
     subprocess.run(
-        ["rclone", "copy", "--config", os.devnull, remote, tmp_path / "back"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        ["rclone", "copy", "--config", "/dev/null", f"s:{bucket}/m", tmp_path / "back"],
+        check=True,
+        env={**plain, **environment},
+    )
     back = {
         path.relative_to(tmp_path / "back").as_posix(): path.read_bytes()
         for path in manifest.walk(tmp_path / "back")
@@ -327,8 +335,8 @@ def test_full_verification_reads_every_object_back(
 @pytest.mark.parametrize(
     ("values", "error"),
     [
-        ({"SECRET_KEY": "wrong-secret"}, "SignatureDoesNotMatch: wrong secret key"),
-        ({"ACCESS_KEY": "test:nobody"}, "InvalidAccessKeyId: no such access key"),
+        ({"SECRET_KEY": "wrong-secret"}, "SignatureDoesNotMatch: a wrong key; look at"),
+        ({"ACCESS_KEY": "test:nobody"}, "SignatureDoesNotMatch: a wrong key; look at"),
         ({"ACCESS_KEY": ""}, "ACCESS_KEY and MODELWRIGHT_S3_SECRET_KEY: set both"),
         ({"ENDPOINT": "127.0.0.1:9000"}, "should be the address of an S3 server with its scheme"),
         ({"ENDPOINT": ""}, "should be the address of an S3 server"),

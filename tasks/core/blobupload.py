@@ -17,7 +17,8 @@ import httpx
 from . import registry
 from .errors import UserError
 from .oci import Descriptor
-from .registry import Refused, Registry
+from .refusals import Refused
+from .registry import Registry
 
 Pieces = Iterator[bytes | memoryview]
 # The blob's bytes from an offset on.
@@ -170,7 +171,7 @@ def _expect(
 ) -> httpx.Response:
     answer = there.once(method, repository, url, body, headers)
     if answer.status_code not in statuses:
-        refusal = there.refusal(answer, repository, method)
+        refusal = there.refusal(answer, repository)
         refusal.pause = registry.wait(answer, 0)
         raise refusal
     return answer

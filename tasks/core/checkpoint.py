@@ -179,7 +179,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module == "collections" and name == "OrderedDict":
             return OrderedDict
-        if module in ("torch._utils", "torch") and name in _MAKERS:
+        if module in ("torch._utils", "torch._tensor", "torch") and name in _MAKERS:
             return _MAKERS[name]
         if module == "torch" and name in STORAGES:
             return STORAGES[name]
@@ -227,6 +227,13 @@ def _parameter(tensor: Tensor, *_: Any) -> Tensor:
     return tensor
 
 
+def _attributed(make: Any, _: Any, arguments: Any, *__: Any) -> Any:
+    """Return a tensor to which Python attributes were given, as DeepSpeed gives them."""
+    if make not in (_rebuild, _parameter):
+        raise ValueError("a tensor of an unknown kind")
+    return make(*arguments)
+
+
 def _size(extents: Iterable[int] = ()) -> tuple[int, ...]:
     return tuple(extents)
 
@@ -235,6 +242,7 @@ _MAKERS = {
     "_rebuild_tensor_v2": _rebuild,
     "_rebuild_tensor": _rebuild,
     "_rebuild_parameter": _parameter,
+    "_rebuild_from_type_v2": _attributed,
     "Size": _size,
 }
 

@@ -12,7 +12,6 @@ from doit.reporter import ConsoleReporter
 
 from .manifest import Manifest
 
-
 # The task that a thread works on, where tasks run side by side.
 _task = threading.local()
 

@@ -48,7 +48,7 @@ def push(there: Registry, name: Reference, image: Path, recipe: Recipe) -> None:
         work = [_config_work(there, name, image, progress)]
         for layer in {layer.digest: layer for layer in listed}.values():
             work.append(_layer_work(there, name, image, layer, recipe, sources, progress))
-        _side_by_side(work, progress)
+        side_by_side(work, progress)
     console.clear()
     if progress.sent:
         console.say(f"   sent {console.size(progress.sent)} to {there.host}")
@@ -78,7 +78,7 @@ def verify(there: Registry, name: Reference) -> None:
             raise UserError(f"{name}: {blob['digest']} {state} in the registry; run doit again")
 
     work = [functools.partial(look, blob) for blob in _blobs(content)]
-    _side_by_side(work, Progress(threading.Event()))
+    side_by_side(work, Progress(threading.Event()))
 
 
 def _config_work(
@@ -86,7 +86,7 @@ def _config_work(
 ) -> Callable[[], None]:
     blob = json.loads(_manifest(image)[1])["config"]
     content = oci.check(image, blob).read_bytes()
-    return lambda: _bring(there, name, blob, lambda start: iter([content[start:]]), progress)
+    return lambda: bring(there, name, blob, lambda start: iter([content[start:]]), progress)
 
 
 def _layer_work(
@@ -128,14 +128,15 @@ def _source(
     return lambda start: bases.pieces(recipe, layer.descriptor, start)
 
 
-def _bring(
+def bring(
     there: Registry, name: Reference, blob: oci.Descriptor, source: Source, progress: Progress
 ) -> None:
+    """Send a blob unless the registry has it."""
     if there.blob_size(name.repository, blob["digest"]) != blob["size"]:
         blobupload.send(there, name.repository, blob, source, progress)
 
 
-def _side_by_side(work: Iterable[Callable[[], None]], progress: Progress) -> None:
+def side_by_side(work: Iterable[Callable[[], None]], progress: Progress) -> None:
     """Do all of it in a few threads; the first error stops the rest."""
     with ThreadPoolExecutor(PARALLEL) as pool:
         running: list[Future[None]] = [pool.submit(one) for one in work]

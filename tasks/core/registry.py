@@ -6,20 +6,18 @@ never to where a redirect leads.
 
 from __future__ import annotations
 
-import ipaddress
 import random
-import ssl
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 
-from . import digests, oci, registryauth, settings
+from . import digests, oci, refusals, registryauth, transport
 from .errors import UserError
 from .reference import HUB, Reference
+from .refusals import Refused
 from .registryauth import Challenge, Token
 
 Body = Callable[[], Iterable[bytes | memoryview]]
@@ -29,7 +27,6 @@ PAUSES: tuple[float, ...] = (0.3, 1, 2, 5, 10, 15)
 # What passes: time-outs, too many requests, faults of the registry or a proxy before it.
 PASSING = frozenset({408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 _LONGEST_PAUSE = 60.0
-_TIMEOUT = httpx.Timeout(300, connect=10, write=60)
 _ACCEPT = ", ".join(
     [
         oci.INDEX,
@@ -38,22 +35,6 @@ _ACCEPT = ", ".join(
         "application/vnd.docker.distribution.manifest.v2+json",
     ]
 )
-
-
-class Refused(UserError):
-    """The registry said no.
-
-    Attributes:
-        status: the HTTP status.
-        codes: the registry's own words for it, such as DIGEST_INVALID.
-        pause: the seconds that it asks us to wait, 0 where it does not say.
-    """
-
-    def __init__(self, message: str, status: int, codes: list[str]) -> None:
-        super().__init__(message)
-        self.status = status
-        self.codes = codes
-        self.pause = 0.0
 
 
 class Registry:
@@ -70,7 +51,7 @@ class Registry:
         self._challenge: Challenge | None = None
         self._tokens: dict[tuple[str, ...], Token] = {}
         self._lock = threading.RLock()
-        self._client = _client(verify=host not in _insecure())
+        self._client = transport.client(host)
 
     def __enter__(self) -> Registry:
         return self
@@ -100,11 +81,23 @@ class Registry:
         described = {"mediaType": media_type, "digest": digest, "size": len(answer.content)}
         return described, answer.content
 
-    def put_manifest(self, name: Reference, content: bytes) -> None:
-        """Give a tag to a manifest whose blobs are there."""
-        headers = {"Content-Type": oci.MANIFEST}
+    def put_manifest(
+        self, name: Reference, content: bytes, media_type: str = oci.MANIFEST
+    ) -> httpx.Response:
+        """Store a manifest whose blobs are there, under a tag or its digest."""
+        headers = {"Content-Type": media_type, "Content-Length": str(len(content))}
         path = f"manifests/{name.version}"
-        self.ask("PUT", name.repository, path, (200, 201), lambda: [content], headers)
+        return self.ask("PUT", name.repository, path, (200, 201), lambda: [content], headers)
+
+    def put_blob(self, repository: str, blob: oci.Descriptor, content: bytes) -> None:
+        """Store a small blob unless it is there."""
+        if self.blob_size(repository, blob["digest"]) == blob["size"]:
+            return
+        begun = self.ask("POST", repository, "blobs/uploads/", (202,))
+        place = self.url.join(begun.headers["Location"])
+        url = str(place.copy_merge_params({"digest": blob["digest"]}))
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(content))}
+        self.ask("PUT", repository, url, (201,), lambda: [content], headers)
 
     def blob_size(self, repository: str, digest: str) -> int | None:
         """Return the size of a blob, or None where the registry does not have it."""
@@ -147,7 +140,7 @@ class Registry:
                 return
             except httpx.TransportError as error:
                 if failures == len(PAUSES):
-                    raise UserError(self._unreachable(error)) from None
+                    raise UserError(refusals.unreachable(self.host, error)) from None
                 time.sleep(PAUSES[failures])
                 failures += 1
 
@@ -178,14 +171,14 @@ class Registry:
             try:
                 answer = self.once(method, repository, path, body, headers, also, stream)
             except httpx.TransportError as error:
-                if pause is None or _is_settled(error):
-                    raise UserError(self._unreachable(error)) from None
+                if pause is None or refusals.is_settled(error):
+                    raise UserError(refusals.unreachable(self.host, error)) from None
                 time.sleep(pause * random.uniform(0.8, 1.2))
                 continue
             if answer.status_code in expect:
                 return answer
             if pause is None or answer.status_code not in PASSING:
-                raise self.refusal(answer, repository, method)
+                raise self.refusal(answer, repository)
             answer.close()
             time.sleep(wait(answer, pause))
         raise AssertionError("the last pause is None")
@@ -223,7 +216,7 @@ class Registry:
             if answer.status_code != 401 or not asked:
                 break
             if last:
-                raise self.refusal(answer, repository, method)
+                raise self.refusal(answer, repository)
             answer.close()
             self._challenge = registryauth.challenge(asked)
         return answer
@@ -236,29 +229,13 @@ class Registry:
                 self._url = self._connect()
             return self._url
 
-    def refusal(self, answer: httpx.Response, repository: str, method: str = "GET") -> Refused:
+    def refusal(self, answer: httpx.Response, repository: str) -> Refused:
         """Return an answer that is a refusal as an error that says what to do."""
-        try:
-            answer.read()
-            faults: list[dict[str, Any]] = [
-                fault for fault in answer.json()["errors"] if isinstance(fault, dict)
-            ]
-        except (httpx.HTTPError, ValueError, LookupError, TypeError):
-            faults = []
-        finally:
-            answer.close()
-        codes = [str(fault.get("code", "")) for fault in faults]
-        told = "; ".join(str(fault.get("message") or fault.get("code")) for fault in faults)
-        cause = f"{answer.status_code}{', ' + told if told else ''}"
-        return Refused(
-            f"{self.host}/{repository}: {cause}; {_cure(answer.status_code, codes, self.host)}",
-            answer.status_code,
-            codes,
-        )
+        return refusals.of(answer, self.host, repository)
 
     def _connect(self) -> httpx.URL:
         """Return the address that answers, and keep what it asks to be shown."""
-        plain = self.host in _insecure() or _is_loopback(self.host)
+        plain = transport.may_be_plain(self.host)
         for scheme in ("https", "http") if plain else ("https",):
             url = httpx.URL(f"{scheme}://{self._api}")
             try:
@@ -266,7 +243,7 @@ class Registry:
             except httpx.TransportError as error:
                 if scheme == "https" and plain and "CERTIFICATE_VERIFY" not in str(error):
                     continue
-                raise UserError(self._unreachable(error)) from None
+                raise UserError(refusals.unreachable(self.host, error)) from None
             if answer.status_code not in (200, 401):
                 raise self.refusal(answer, "")
             asked = answer.headers.get("WWW-Authenticate")
@@ -279,7 +256,7 @@ class Registry:
             try:
                 answer = self._client.get(url)
             except httpx.TransportError as error:
-                if pause is None or not patient or _is_settled(error):
+                if pause is None or not patient or refusals.is_settled(error):
                     raise
                 time.sleep(pause)
                 continue
@@ -321,94 +298,8 @@ class Registry:
                 time.sleep(pause)
         raise UserError(f"{self.host}: its token server does not answer; try again later")
 
-    def _unreachable(self, error: httpx.TransportError) -> str:
-        if "CERTIFICATE_VERIFY" in str(error):
-            return (
-                f"{self.host}: its certificate is not trusted ({_brief(error)}); set "
-                "MODELWRIGHT_REGISTRY_CA to the file of its CA"
-            )
-        if isinstance(error, httpx.ConnectError) and "SSL" in str(error):
-            return (
-                f"{self.host}: does not speak TLS ({_brief(error)}); if plain http is meant, name "
-                "it in MODELWRIGHT_REGISTRY_INSECURE"
-            )
-        return f"{self.host}: no answer ({_brief(error)}); is the address right, is it up?"
-
 
 def wait(answer: httpx.Response, pause: float) -> float:
     """Return the seconds until the next try: what the registry asks for, else our own."""
     told = answer.headers.get("Retry-After", "")
     return min(float(told), _LONGEST_PAUSE) if told.isdigit() else pause
-
-
-def _client(*, verify: bool) -> httpx.Client:
-    trusted = ssl.create_default_context()
-    own = settings.current().registry_ca
-    try:
-        if own:
-            trusted.load_verify_locations(Path(own).expanduser())
-    except (OSError, ssl.SSLError) as error:
-        where = settings.current().where("registry_ca")
-        reason = getattr(error, "strerror", None) or "no certificate in it"
-        raise UserError(f"{own}: {reason}; {where} should name a file in PEM form") from None
-    if not verify:
-        trusted.check_hostname, trusted.verify_mode = False, ssl.CERT_NONE
-    try:
-        return httpx.Client(
-            verify=trusted,
-            timeout=_TIMEOUT,
-            headers={"User-Agent": "modelwright"},
-            # As every other tool does it: a proxy is not asked for what runs on this machine.
-            mounts={"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None},
-        )
-    except (ValueError, ImportError):
-        raise UserError("http_proxy or https_proxy: not a proxy's address; correct it") from None
-
-
-def _insecure() -> frozenset[str]:
-    """Return the registries that may speak plain http or show any certificate."""
-    return frozenset(settings.current().registry_insecure.replace(",", " ").split())
-
-
-def _is_loopback(host: str) -> bool:
-    name = httpx.URL(f"http://{host}").host
-    try:
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_settled(error: httpx.TransportError) -> bool:
-    """Return whether a new try cannot help: the name, the certificate or the protocol is wrong."""
-    told = str(error)
-    return (
-        isinstance(error, httpx.UnsupportedProtocol)
-        or "SSL" in told
-        or "Name or service not known" in told
-    )
-
-
-def _brief(error: Exception) -> str:
-    return str(error).removeprefix("[SSL] ") or type(error).__name__
-
-
-def _cure(status: int, codes: list[str], host: str) -> str:
-    """Return what to do about a refusal."""
-    if status == 401:
-        return f"the credentials are missing or wrong: `docker login {host}`"
-    if status == 403:
-        return "these credentials may not do that; ask for the right to push and pull there"
-    if "NAME_INVALID" in codes:
-        return "choose another image.repository"
-    if "DIGEST_INVALID" in codes:
-        return "what was sent is not what was built; build the image anew"
-    cures = {
-        404: "no such image; check name, tag and registry",
-        405: "the registry is read-only; push to another or ask who runs it",
-        413: "a proxy before the registry limits the size of requests; have that limit raised",
-        429: "too many requests; try again later",
-        507: "the registry's disk is full; have room made there",
-    }
-    if status >= 500 and status not in cures:
-        return "the registry fails, perhaps its disk is full; its own log tells"
-    return cures.get(status, "the registry refuses this")

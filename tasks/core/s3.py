@@ -39,7 +39,7 @@ CURES = {
     "InvalidBucketName": "the server refuses this name of a bucket; choose another",
     "QuotaExceeded": "the quota is used up; free some space there",
     "RequestTimeTooSkewed": "this machine's clock is wrong; set it (NTP)",
-    "SignatureDoesNotMatch": "wrong secret key; look at MODELWRIGHT_S3_SECRET_KEY",
+    "SignatureDoesNotMatch": "a wrong key; look at MODELWRIGHT_S3_ACCESS_KEY and _SECRET_KEY",
     "SlowDown": "the server is busy; try again later",
     "XMinioStorageFull": "the server's disk is full; free some space there",
 }

@@ -41,6 +41,7 @@ class Section(BaseModel):
         hide_input_in_errors=True,
         protected_namespaces=(),
         allow_inf_nan=False,
+        ser_json_inf_nan="constants",
     )
 
 
@@ -226,6 +227,8 @@ class Image(Section):
     layout: bool | None = None
     serve: Literal["merged", "adapter"] = "merged"
     tool_parser: Name | None = None
+    attest: tuple[Literal["sbom", "provenance"], ...] = ()
+    modelpack: bool = False
     entrypoint: tuple[Name, ...] | None = None
     env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
     labels: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._/-]*$")], str] = {}
@@ -251,6 +254,9 @@ class Onboard(Section):
     """How the model centre gets the model."""
 
     mount: Annotated[str, Field(pattern=r"^/[^\s]*[^/\s]$")] | None = None
+    runtime: Name | None = None
+    gpus: Natural = 1
+    secret: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")] | None = None
 
 
 class FastGPT(Section):

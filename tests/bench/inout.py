@@ -1,13 +1,14 @@
 """Time the way in from a Hub and the way out to a bucket: ours, and those that people use today.
 
-    python -m tests.bench.inout [in|out] [RUNS]
+    python -m tests.bench.inout [in|out [RUNS [MIB]]]
 
-2 GiB in 1 and in 200 files, servers on this machine: they share its cores with the client.
+2 GiB, unless told, in 1 and in 200 files.  The servers share this machine's cores with the client.
 Every run starts a new process and begins with nothing done; the order changes from round to round.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import statistics
@@ -17,10 +18,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+from tasks.core import manifest, paths
+from tasks.core.manifest import Manifest
+from tests.services import swift
+
 ROOT = Path(__file__).resolve().parents[2]
-SIZE = 2 << 30
+SIZE = (int(sys.argv[3]) if len(sys.argv) > 3 else 2048) << 20
 COUNTS = (1, 200)
 FETCH = """
 import sys
@@ -54,7 +60,9 @@ def fill(folder: Path, count: int) -> None:
 
 def run(command: list[str], **variables: str) -> None:
     """Run a command to its end, quietly."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1", **variables}
+    # Debian's rclone refuses to start with a CA bundle.
+    plain = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
+    environment = {**plain, "PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1", **variables}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
         raise SystemExit(f"{command[:3]}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -75,13 +83,16 @@ def hub(folder: Path) -> Iterator[str]:
         server.wait()
 
 
-def rounds(ways: Mapping[str, Way], scratch: Path, runs: int) -> dict[str, list[float]]:
+def rounds(
+    ways: Mapping[str, Way], scratch: Path, runs: int, *leftovers: Path
+) -> dict[str, list[float]]:
     """Return the seconds of every run of every way."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(runs):
         names = list(ways)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            shutil.rmtree(scratch, ignore_errors=True)
+            for leftover in (scratch, *leftovers):
+                shutil.rmtree(leftover, ignore_errors=True)
             scratch.mkdir()
             os.sync()
             start = time.monotonic()
@@ -115,8 +126,95 @@ def bench_in(folder: Path, runs: int) -> None:
                 run([sys.executable, "-c", SNAPSHOT, str(scratch)], **variables)
 
             ways = {"modelwright": ours, "snapshot_download": theirs}
-            show(f"in, 2 GiB in {count} files", rounds(ways, folder / "scratch", runs))
+            show(f"in, {SIZE >> 20} MiB in {count} files", rounds(ways, folder / "scratch", runs))
         shutil.rmtree(model)
+
+
+UPLOAD = """
+import sys
+from pathlib import Path
+from tasks import upload
+from tasks.core import recipe, stage
+failed = stage.act("upload", upload, recipe.read(Path(sys.argv[1])))
+sys.exit(failed and failed.message)
+"""
+AGAIN = """
+import sys
+from pathlib import Path
+from tasks import upload
+from tasks.core import recipe, stage
+assert stage.is_fresh("upload", upload, recipe.read(Path(sys.argv[1])))
+"""
+MINIO = """
+import os, sys
+from pathlib import Path
+from tasks.core import s3
+client = s3.connect()
+client.make_bucket(sys.argv[2])
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    client.fput_object(sys.argv[2], f"m/{path.name}", str(path))
+"""
+
+
+def bench_out(folder: Path, runs: int) -> None:
+    """Upload to Swift; the model's digests are known, as they are after its build."""
+    server = swift.start(folder / "swift")
+    names = (f"bench-{number}" for number in itertools.count())
+    keys = {"ACCESS_KEY": swift.USER, "SECRET_KEY": swift.PASSWORD, "ENDPOINT": server.url}
+    own = {f"MODELWRIGHT_S3_{name}": value for name, value in keys.items()}
+    aws = {
+        "AWS_ACCESS_KEY_ID": swift.USER,
+        "AWS_SECRET_ACCESS_KEY": swift.PASSWORD,
+        "AWS_REGION": "us-east-1",
+        "RCLONE_CONFIG_S_TYPE": "s3",
+        "RCLONE_CONFIG_S_PROVIDER": "Other",
+        "RCLONE_CONFIG_S_ENV_AUTH": "true",
+        "RCLONE_CONFIG_S_ENDPOINT": server.url,
+        "RCLONE_CONFIG_S_REGION": "us-east-1",
+    }
+    own |= {"MODELWRIGHT_RECIPES": str(folder), "MODELWRIGHT_BUILD": str(folder / "build")}
+    os.environ.update(own)
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    model = paths.output("m", "base")
+    kept = folder / "swift/srv/d1/objects"
+    try:
+        for count in COUNTS:
+            fill(model, count)
+            receipt = Manifest("m", "base", "", {}, manifest.describe(model), {})
+            receipt = replace(receipt, key=manifest.key_of("base", {}))
+
+            def ours(scratch: Path, receipt: Manifest = receipt) -> None:
+                manifest.write(receipt, model)
+                shutil.rmtree(paths.output("m", "upload"), ignore_errors=True)
+                (folder / "m.yaml").write_text(
+                    f"base: {{path: x}}\nupload: {{bucket: {next(names)}}}\n"
+                )
+                run([sys.executable, "-c", UPLOAD, str(folder / "m.yaml")])
+                (model / manifest.NAME).unlink()
+
+            def again(scratch: Path, receipt: Manifest = receipt) -> None:
+                manifest.write(receipt, model)
+                run([sys.executable, "-c", AGAIN, str(folder / "m.yaml")])
+
+            def client(scratch: Path) -> None:
+                run([sys.executable, "-c", MINIO, str(model), next(names)])
+
+            def s5cmd(scratch: Path) -> None:
+                bucket, at = next(names), ["s5cmd", "--endpoint-url", server.url]
+                run([*at, "mb", f"s3://{bucket}"], **aws)
+                run([*at, "cp", f"{model}/", f"s3://{bucket}/m/"], **aws)
+
+            def rclone(scratch: Path) -> None:
+                run(["rclone", "--config", "", "copy", str(model), f"s:{next(names)}/m"], **aws)
+
+            ways = {"s5cmd": s5cmd, "rclone": rclone, "minio client": client, "modelwright": ours}
+            title = f"out, {SIZE >> 20} MiB in {count} files"
+            show(title, rounds(ways, folder / "scratch", runs, kept))
+            ours(folder)
+            show("out again, nothing changed", rounds({"modelwright": again}, folder / "s", runs))
+            shutil.rmtree(model)
+    finally:
+        server.stop()
 
 
 def main() -> None:
@@ -124,7 +222,7 @@ def main() -> None:
     what = sys.argv[1] if len(sys.argv) > 1 else "in"
     runs = int(sys.argv[2]) if len(sys.argv) > 2 else 5
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/tmp")) as folder:
-        {"in": bench_in}[what](Path(folder), runs)
+        {"in": bench_in, "out": bench_out}[what](Path(folder), runs)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
     python -m tests.bench.models FOLDER [LAYERS]
 
-Writes FOLDER/base (Llama-3-8B's shape, bf16, 32 layers unless told), FOLDER/adapter (r=64 on all
-linear layers) and FOLDER/iter_1.pth, the checkpoint that such an adapter comes from.
+Writes FOLDER/base (Llama-3-8B's shape, bf16, 32 layers unless told) and FOLDER/adapter (r=64 on all
+linear layers).
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core import shards
+from tasks.core import paths, shards
 from tasks.core.shards import Output
 
 HIDDEN, INNER, VOCABULARY, HEADS, GROUPS, RANK = 4096, 14336, 128256, 32, 8, 64
@@ -38,6 +39,8 @@ def main() -> None:
     outputs = [random(name, shape) for name, shape in names(layers)]
     shards.write_model(folder / "base", outputs, 5 * 10**9, {})
     (folder / "base/config.json").write_text(json.dumps(config(layers)))
+    for path in paths.ROOT.glob("recipes/tiny-agent/base/*token*"):
+        shutil.copy(path, folder / "base")
     factors = [random(f"base_model.model.{n}.weight", shape, "F16") for n, shape in lora(layers)]
     shards.write(folder / "adapter/adapter_model.safetensors", factors, {})
     settings = {

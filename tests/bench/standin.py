@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """A stand-in for the xtuner toolchain's interpreter: it does what xtuner does to files, slowly.
 
-    standin.py -c CODE                     answers the question for versions
-    standin.py .../launch.py train ...     writes iter_N.pth with pauses, logs, goes on where told
-    standin.py .../convert.py FROM TO      writes a dataset
-    standin.py .../answer.py ...           writes answers
+standin.py -c CODE                     answers the question for versions
+standin.py .../launch.py train ...     writes iter_N.pth with pauses, logs, goes on where told
+standin.py .../convert.py FROM TO      writes a dataset
+standin.py .../answer.py ...           writes answers
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def convert(arguments: list[str]) -> None:
 def answer(arguments: list[str]) -> None:
     """Write an answer for each prompt and model."""
     prompts, _, _, *models = arguments
-    count = sum(bool(line.strip()) for line in Path(prompts).open())
+    count = len(Path(prompts).read_text().splitlines())
     for model in models:
         out = Path(model.split("=")[2])
         with out.open("w") as file:

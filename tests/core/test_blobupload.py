@@ -80,7 +80,7 @@ def test_what_passes_is_tried_again(proxy: Proxy, status: int, request_: str) ->
 
 def test_retry_after_is_waited_for(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(registry.time, "sleep", waited.append)
+    monkeypatch.setattr("tasks.core.registry.time.sleep", waited.append)
     proxy.faults.append(Fault("^POST ", status=429, headers={"Retry-After": "7"}))
     send(proxy.host)
     assert waited == [7]
@@ -116,7 +116,7 @@ def test_a_lost_answer_to_the_last_request_costs_no_second_upload(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = Registry.once
-    lost = []
+    lost: list[object] = []
 
     def once(self: Registry, method: str, *rest: object, **named: object) -> object:
         import httpx

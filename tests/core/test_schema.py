@@ -59,6 +59,7 @@ OTHER: Mapping[str, Any] = {
     "image.env": {"A": "b"},
     "image.labels": {"a.b": "c"},
     "image.python": "3.12",
+    "image.attest": ["sbom"],
     "onboard.mount": "/elsewhere",
     "base.architecture": "Qwen2ForCausalLM",
     "app.fastgpt.defaultConfig": {"temperature": 1},

@@ -33,7 +33,7 @@ recon_cache_path = {folder}
 PROXY = """[DEFAULT]
 bind_ip = 127.0.0.1
 bind_port = {port}
-workers = {workers}
+workers = 0
 user = {user}
 swift_dir = {folder}
 log_level = WARNING
@@ -58,6 +58,7 @@ use = egg:swift#s3api
 s3_acl = no
 location = us-east-1
 check_bucket_owner = no
+min_segment_size = 1
 [filter:tempauth]
 use = egg:swift#tempauth
 user_test_tester = testingtesting .admin
@@ -102,12 +103,8 @@ class Swift:
             server.stop(kill=True)
 
 
-def start(folder: Path, workers: int = 0) -> Swift:
-    """Start Swift with its data in a folder.
-
-    Args:
-        workers: processes of the S3 proxy; 0 is the one that tests need.
-    """
+def start(folder: Path) -> Swift:
+    """Start Swift with its data in a folder; one process a server, so that none outlives it."""
     (folder / "srv/d1").mkdir(parents=True)
     (folder / "swift.conf").write_text(
         "[swift-hash]\nswift_hash_path_prefix = p\nswift_hash_path_suffix = s\n"
@@ -121,7 +118,7 @@ def start(folder: Path, workers: int = 0) -> Swift:
     for kind, port in ports.items():
         text = STORE.format(kind=kind, port=port, **common)
         (folder / f"{kind}-server.conf").write_text(text)
-    common |= {"memcache": memcache, "workers": workers}
+    common |= {"memcache": memcache}
     (folder / "proxy-server.conf").write_text(PROXY.format(port=plain, tls="", **common))
     files = f"cert_file = {folder}/cert.pem\nkey_file = {folder}/key.pem"
     (folder / "tls-server.conf").write_text(PROXY.format(port=tls, tls=files, **common))

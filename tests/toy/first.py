@@ -32,6 +32,6 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     )
     (folder / "out").mkdir()
     log = paths.log(recipe.name, "first")
-    process.run(["sh", "-c", f"cd {folder.absolute()} && {{ {script}; }}"], log)
+    process.run(["sh", "-ec", f"cd {folder.absolute()}; {script}"], log)
     (folder / "out" / "b").write_text("the same for ever\n")
     return {"bytes": (folder / "out" / "a").stat().st_size}

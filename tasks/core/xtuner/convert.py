@@ -22,7 +22,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING or __package__:
     from .rows import KEYS, ROLES, Fault, parse, row
 else:  # a program of its own, beside which rows.py lies
     from rows import KEYS, ROLES, Fault, parse, row
@@ -54,7 +54,7 @@ class Result:
     roles: Counter[str] = field(default_factory=Counter)
     lengths: list[int] = field(default_factory=list)
     schema: Any = None
-    digest: str = ""
+    digest: str = ""  # of the bytes that were read
 
 
 def main() -> None:
@@ -76,7 +76,7 @@ def main() -> None:
     if faults:
         print("\n".join(faults[:MOST_FAULTS]))
         raise SystemExit(DATA_FAULT)
-    finish(Path(place), [result for result in results if result.rows])
+    finish(Path(place), form, [result for result in results if result.rows])
     print(json.dumps(count(results, int(tokens[1]) if tokens else 0)))
 
 
@@ -105,6 +105,7 @@ def is_array(path: Path) -> bool:
 def convert(place: Path, form: str, tokenizer: str | None, stride: int, piece: Piece) -> Result:
     """Write one piece's Arrow file."""
     import pyarrow as pa
+    import xxhash
 
     with piece.path.open("rb") as file:
         file.seek(piece.start)
@@ -120,6 +121,7 @@ def convert(place: Path, form: str, tokenizer: str | None, stride: int, piece: P
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             result.faults = [f"{known_as(piece.path)}: rows of different types: {error}"]
             return result
+    result.digest = xxhash.xxh3_128_hexdigest(raw)
     del raw
     result.rows, result.schema = table.num_rows, table.schema
     messages = table["messages"].combine_chunks().flatten()
@@ -131,7 +133,7 @@ def convert(place: Path, form: str, tokenizer: str | None, stride: int, piece: P
     )
     if tokenizer:
         result.lengths = lengths(table["messages"], tokenizer, stride)
-    result.digest = save(table, place / file_name(piece.number))
+    save(table, place / file_name(piece.number))
     return result
 
 
@@ -251,25 +253,19 @@ def _encoder(path: str) -> Any:
     return encoder
 
 
-def save(table: Any, path: Path) -> str:
-    """Write a table as an Arrow stream; return the digest of its file."""
+def save(table: Any, path: Path) -> None:
+    """Write a table as an Arrow stream, in batches such as `datasets` writes."""
     import pyarrow as pa
 
-    # One row group, as `datasets` writes them, for rows to be found quickly.
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
         writer.write_table(table, max_chunksize=1000)
-    sha = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            sha.update(block)
-    return sha.hexdigest()
 
 
 def file_name(number: int) -> str:
     return f"part-{number:05}.arrow"
 
 
-def finish(place: Path, results: list[Result]) -> None:
+def finish(place: Path, form: str, results: list[Result]) -> None:
     """Give all files one schema and the names that `datasets` wants, and describe them."""
     import pyarrow as pa
     from datasets import Features
@@ -284,11 +280,11 @@ def finish(place: Path, results: list[Result]) -> None:
                 missing = [each for each in schema if each.name not in table.column_names]
                 for each in missing:
                     table = table.append_column(each, pa.nulls(table.num_rows, each.type))
-                result.digest = save(table.select(schema.names).cast(schema), place / name)
+                save(table.select(schema.names).cast(schema), place / name)
             path.unlink()
         else:
             path.rename(place / name)
-    digests = json.dumps([result.digest for result in results]).encode()
+    digests = json.dumps([form, *(result.digest for result in results)]).encode()
     state: dict[str, Any] = {
         "_data_files": [{"filename": name} for name in names],
         "_fingerprint": hashlib.sha256(digests).hexdigest()[:16],

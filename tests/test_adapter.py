@@ -1,0 +1,154 @@
+"""Adapters out of checkpoints, and given ones."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+
+from tasks import adapter
+from tasks.core import lora, safetensors
+from tasks.core.errors import UserError
+from tasks.core.tensors import read
+from tests.conftest import Project
+from tests.core.test_checkpoint import saved, tensor
+
+CONFIG = """
+r = 2
+model = dict(lora=dict(type=LoraConfig, r=r, lora_alpha=4, lora_dropout=0.1, bias="none",
+                       task_type="CAUSAL_LM"))
+"""
+PREFIX = "llm.base_model.model.layers.0.q_proj."
+A, B = f"{PREFIX}lora_A.default.weight", f"{PREFIX}lora_B.default.weight"
+HALVES = {
+    "base_model.model.layers.0.q_proj.lora_A.weight": struct.pack("<6e", *range(6)),
+    "base_model.model.layers.0.q_proj.lora_B.weight": struct.pack("<4e", 6, 7, 8, 9),
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.py"
+    path.write_text(CONFIG)
+    return path
+
+
+def floats(*numbers: float) -> bytes:
+    return struct.pack(f"<{len(numbers)}f", *numbers)
+
+
+def extracted(path: Path, config: Path) -> dict[str, bytes]:
+    folder = path.parent / "adapter"
+    folder.mkdir()
+    adapter.extract(path, config, folder, "the/base")
+    found = safetensors.read(folder / lora.WEIGHTS).tensors
+    assert {each.dtype for each in found.values()} == {"F16"}
+    return {name: bytes(read(each)) for name, each in found.items()}
+
+
+def test_a_checkpoint_becomes_an_adapter_in_float16(
+    project: Project, tmp_path: Path, config: Path
+) -> None:
+    state = {A: tensor((2, 3), key="0"), B: tensor((2, 2), (2, 1), key="1", elements=4)}
+    storages = {"0": floats(*range(6)), "1": floats(6, 7, 8, 9)}
+    path = saved(tmp_path / "iter_1.pth", {"state_dict": state, "meta": {}}, storages)
+    assert extracted(path, config) == HALVES
+    settings = json.loads((tmp_path / "adapter" / lora.CONFIG).read_text())
+    assert settings["target_modules"] == ["q_proj"]
+    assert (settings["r"], settings["lora_alpha"]) == (2, 4)
+    assert settings["base_model_name_or_path"] == "the/base"
+
+
+def rank(folder: Path, number: int, stage: int, ranks: int, group: list[float]) -> None:
+    flat = tensor((len(group),), (1,), elements=len(group))
+    key = "fp32_flat_groups" if stage == 3 else "single_partition_of_fp32_groups"
+    content = {"zero_stage": stage, "partition_count": ranks, key: [flat]}
+    path = folder / f"bf16_zero_pp_rank_{number}_mp_rank_00_optim_states.pt"
+    saved(path, {"optimizer_state_dict": content}, {"0": floats(*group)})
+
+
+def states(folder: Path) -> None:
+    shapes = {A: (2, 3), B: (2, 2)}
+    content: dict[str, object] = {
+        "module": {}, "buffer_names": [], "shared_params": {}, "frozen_param_shapes": None,
+        "param_shapes": [OrderedDict(shapes)],
+    }  # fmt: skip
+    saved(folder / "zero_pp_rank_0_mp_rank_00_model_states.pt", content)
+
+
+@pytest.mark.parametrize(
+    ("stage", "groups"),
+    [
+        (1, [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]),
+        (2, [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 99, 99]]),
+        (3, [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]),
+        (3, [[0, 1, 2, 6, 7], [3, 4, 5, 8, 9]]),
+        (3, [[0, 1, 6], [2, 3, 7], [4, 5, 8], [99, 99, 9]]),
+    ],
+)
+def test_the_ranks_parts_become_an_adapter(
+    project: Project, tmp_path: Path, config: Path, stage: int, groups: list[list[float]]
+) -> None:
+    folder = tmp_path / "iter_1.pth"
+    folder.mkdir()
+    for number, group in enumerate(groups):
+        rank(folder, number, stage, len(groups), group)
+    states(folder)
+    assert extracted(folder, config) == HALVES
+
+
+def test_a_missing_rank_is_named(project: Project, tmp_path: Path, config: Path) -> None:
+    folder = tmp_path / "iter_1.pth"
+    folder.mkdir()
+    rank(folder, 0, 2, 2, [0, 1, 2, 3, 4])
+    states(folder)
+    with pytest.raises(UserError, match="2 processes trained, 1 "):
+        extracted(folder, config)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), 1e6])
+def test_numbers_that_float16_cannot_hold_are_an_error(
+    project: Project, tmp_path: Path, config: Path, bad: float
+) -> None:
+    path = saved(tmp_path / "iter_1.pth", {A: tensor()}, {"0": floats(0, 1, 2, 3, 4, bad)})
+    with pytest.raises(UserError, match=r"iter_1\.pth: .*lora_A.*diverged"):
+        extracted(path, config)
+
+
+def test_a_model_without_lora_is_an_error(project: Project, tmp_path: Path, config: Path) -> None:
+    path = saved(tmp_path / "iter_1.pth", {"llm.w": tensor()})
+    with pytest.raises(UserError, match="holds no LoRA"):
+        extracted(path, config)
+
+
+def test_an_argument_that_must_be_run_is_an_error(project: Project, tmp_path: Path) -> None:
+    config = tmp_path / "config.py"
+    config.write_text("lora = dict(type=LoraConfig, r=int('2'))")
+    path = saved(tmp_path / "iter_1.pth", {A: tensor()})
+    with pytest.raises(UserError, match=r"config\.py:1: LoraConfig's r is no plain value"):
+        extracted(path, config)
+
+
+def test_a_pickled_adapter_that_is_given_becomes_safetensors(project: Project) -> None:
+    theirs = project.recipes / "m/theirs"
+    theirs.mkdir(parents=True)
+    (theirs / lora.CONFIG).write_text('{"peft_type": "LORA", "r": 2}')
+    short = PREFIX.removeprefix("llm.")
+    parts = {f"{short}lora_A.weight": tensor(), f"{short}lora_B.weight": tensor((3, 2), (2, 1))}
+    saved(theirs / lora.PICKLED, parts)
+    recipe = project.recipe("m", "base: {path: x}\nadapter: {path: theirs}\n")
+    folder = project.build / "out"
+    folder.mkdir(parents=True)
+    assert adapter.run(recipe, folder) == {"tensors": 2, "parameters": 12, "rank": 2}
+    assert sorted(path.name for path in folder.iterdir()) == sorted(adapter.FILES)
+
+
+def test_xtuner_is_needed_only_where_the_recipe_asks_for_it(project: Project) -> None:
+    train = "base: {path: x}\ntrain: {prompt_template: default, max_epochs: 1}\n"
+    assert adapter.task(project.recipe("a", train))["task_dep"] == []
+    theirs = project.recipe("b", f"{train}merge: {{with: xtuner}}\n")
+    assert adapter.task(theirs)["task_dep"] == ["toolchain:xtuner"]
+    assert adapter.key(theirs)["merge.with"] == "xtuner"

@@ -1,0 +1,201 @@
+"""Merged weights as a stage makes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks import merge
+from tasks.core import digests, manifest, safetensors, weights
+from tasks.core.errors import UserError
+from tests.conftest import Project
+from tests.core.test_checkpoint import saved, tensor
+from tests.core.test_merging import adapter, model, numbers
+
+WEIGHTS = {
+    f"model.layers.{n}.q.weight": ("BF16", np.full((400, 300), n / 8)) for n in range(12)
+} | {"model.norm.weight": ("F32", np.ones(300))}
+FACTORS = {
+    "model.layers.3.q.lora_A.weight": ("F16", np.full((4, 300), 0.5)),
+    "model.layers.3.q.lora_B.weight": ("F16", np.full((400, 4), 0.25)),
+}
+BESIDE = {
+    "generation_config.json": b"{}",
+    "tokenizer.json": b"{}",
+    "tokenizer.model": b"spm",
+    "chat_template.jinja": b"{{ messages }}",
+    "modeling_own.py": b"pass",
+    "README.md": b"about the base",
+    "model.gguf": b"other weights",
+}
+
+
+@pytest.fixture
+def parts(project: Project, tmp_path: Path) -> tuple[Path, Path, Path]:
+    base = model(tmp_path / "base", WEIGHTS)
+    for name, content in BESIDE.items():
+        (base / name).write_bytes(content)
+    (tmp_path / "out").mkdir()
+    return base, adapter(tmp_path / "adapter", FACTORS), tmp_path / "out"
+
+
+def test_shards_hold_every_tensor_once_and_the_index_names_them(
+    parts: tuple[Path, Path, Path],
+) -> None:
+    base, tuned, out = parts
+    merge.merge(base, tuned, out, 1_000_000)
+    shards = sorted(out.glob("*.safetensors"))
+    assert [path.name for path in shards] == [
+        f"model-0000{n}-of-00003.safetensors" for n in (1, 2, 3)
+    ]
+    assert all(path.stat().st_size < 1_010_000 for path in shards)
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    held = {name: path.name for path in shards for name in safetensors.read(path).tensors}
+    assert index["weight_map"] == held
+    assert index["metadata"]["total_size"] == 12 * 400 * 300 * 2 + 300 * 4
+    before = numbers(base / "model.safetensors")
+    after = {name: each for path in shards for name, each in numbers(path).items()}
+    changed = "model.layers.3.q.weight"
+    assert after.keys() == before.keys()
+    assert all((after[name] == before[name]).all() for name in before if name != changed)
+    # alpha 8, rank 4: 3/8 + 2 * (4 * 0.5 * 0.25)
+    assert (after[changed] == 1.375).all()
+
+
+def test_what_a_model_needs_comes_along_and_the_rest_does_not(
+    parts: tuple[Path, Path, Path],
+) -> None:
+    base, tuned, out = parts
+    merge.merge(base, tuned, out, 10**9)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors",
+        "modeling_own.py", "tokenizer.json", "tokenizer.model",
+    ]  # fmt: skip
+    assert (out / "config.json").read_bytes() == (base / "config.json").read_bytes()
+
+
+def test_digests_are_taken_while_writing(
+    parts: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, tuned, out = parts
+    merge.merge(base, tuned, out, 10**9)
+    path = out / "model.safetensors"
+    assert digests.known(path) == digests.of_bytes(path.read_bytes())
+
+
+def test_a_sharded_base_of_pickles_is_merged(project: Project, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    places = {}
+    for n, name in enumerate(("q.weight", "o.weight")):
+        file = f"pytorch_model-0000{n + 1}-of-00002.bin"
+        saved(base / file, {name: tensor()})
+        places[name] = file
+    index = {"metadata": {}, "weight_map": places}
+    (base / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    factors = {
+        "q.lora_A.weight": ("F32", np.ones((4, 3))),
+        "q.lora_B.weight": ("F32", np.ones((2, 4))),
+    }
+    tuned = adapter(tmp_path / "adapter", factors)
+    (tmp_path / "out").mkdir()
+    merge.merge(base, tuned, tmp_path / "out", 10**9)
+    found = numbers(tmp_path / "out/model.safetensors")
+    assert found["o.weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert found["q.weight"].tolist() == [[8, 9, 10], [11, 12, 13]]
+
+
+FULL = {"w": ("BF16", np.zeros((2, 3))), "rotary.inv_freq": ("F32", np.ones(2))}
+
+
+def test_full_tuning_becomes_weights_of_the_bases_types(project: Project, tmp_path: Path) -> None:
+    base = model(tmp_path / "base", FULL)
+    path = saved(tmp_path / "iter_1.pth", {"state_dict": {"llm.w": tensor()}})
+    (tmp_path / "out").mkdir()
+    made = merge.convert(base, path, tmp_path / "out", 10**9)
+    assert made.facts == {"tensors": 2, "parameters": 8, "dtype": "BF16"}
+    assert numbers(tmp_path / "out/model.safetensors")["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("state", "complaint"),
+    [
+        ({"llm.x": tensor()}, "x: the base has no such weight"),
+        ({"llm.w": tensor((6,), (1,))}, r"w: shape \[6\]"),
+        ({"llm.rotary.inv_freq": tensor((2,), (1,))}, "w: not in the checkpoint"),
+        ({"w": tensor()}, "no parameter called llm"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused(
+    project: Project, tmp_path: Path, state: Any, complaint: str
+) -> None:
+    base = model(tmp_path / "base", FULL)
+    path = saved(tmp_path / "iter_1.pth", {"state_dict": state})
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match=complaint):
+        merge.convert(base, path, tmp_path / "out", 10**9)
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda base: (base / "config.json").unlink(), "no config.json"),
+        (lambda base: (base / "model.safetensors").unlink(), "no weights"),
+        (lambda base: (base / "model.safetensors").write_bytes(b"12345678"), "byte 0"),
+        (
+            lambda base: (base / "model.safetensors").write_bytes(safetensors.LFS_POINTER),
+            "git lfs pull",
+        ),
+        (
+            lambda base: (base / "model.safetensors.index.json").write_text(
+                '{"weight_map": {"x": "model.safetensors"}}'
+            ),
+            "model.layers.0.q.weight: not in index",
+        ),
+        (
+            lambda base: (base / "model.safetensors.index.json").write_text(
+                '{"weight_map": {"x": "../model.safetensors"}}'
+            ),
+            "is no file of this folder",
+        ),
+    ],
+)
+def test_a_damaged_base_is_found_before_anything_starts(
+    parts: tuple[Path, Path, Path], damage: Any, complaint: str
+) -> None:
+    base, tuned, out = parts
+    damage(base)
+    with pytest.raises(UserError, match=complaint):
+        merge.merge(base, tuned, out, 10**9)
+    assert list(out.iterdir()) == []
+
+
+def test_truncation_is_found_in_every_file_of_a_base(parts: tuple[Path, Path, Path]) -> None:
+    base, _, _ = parts
+    path = base / "model.safetensors"
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 1)
+    with pytest.raises(UserError, match=r"model\.safetensors: byte .*truncated"):
+        weights.inspect(base)
+
+
+def test_the_stage_leaves_facts(project: Project, parts: tuple[Path, Path, Path]) -> None:
+    base, tuned, out = parts
+    for stage, folder in (("base", base), ("adapter", tuned)):
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        project.result("m", stage, files)
+    recipe = project.recipe("m", "base: {path: x}\nadapter: {path: y}\n")
+    facts = merge.run(recipe, out)
+    assert facts == {"tensors": 13, "parameters": 12 * 400 * 300 + 300, "dtype": "BF16"}
+    assert not (out / manifest.NAME).exists()
+
+
+def test_the_size_of_shards_and_the_tool_are_what_the_key_says(project: Project) -> None:
+    recipe = project.recipe("m", "base: {path: x}\nadapter: {path: y}\nmerge: {shard_size: 2GB}\n")
+    assert merge.key(recipe) == {"merge.shard_size": "2GB", "merge.with": "streaming"}
+    assert merge.task(recipe)["task_dep"] == []
