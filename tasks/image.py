@@ -72,6 +72,12 @@ def settle(recipe: Recipe) -> None:
         bases.settle(recipe)
 
 
+def update(recipe: Recipe) -> None:
+    """Look the base's tag up anew."""
+    if dockerfile.image(recipe).builder == "oci":
+        bases.update(recipe)
+
+
 def drifted(recipe: Recipe) -> bool:
     """Return whether a Docker engine that built the image no longer has it."""
     if dockerfile.image(recipe).builder != "docker":

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tasks import STAGES, push
+from tasks import STAGES, image, push
 from tasks.core import blobupload, layers, oci, settings, stage
 from tasks.core.errors import UserError
 from tasks.core.recipe import Recipe
@@ -158,6 +158,8 @@ def test_a_base_in_another_registry_is_relayed_and_locked(
     assert lowest["mediaType"] == "application/vnd.oci.image.layer.v1.tar+gzip"
     images.put(other_registry.host, "vllm/vllm-openai", "v0.4.1", images.image(b"\0" * 1024))
     assert stage.is_fresh("image", STAGES["image"], recipe), "the lock holds the base"
+    image.update(recipe)
+    assert not stage.is_fresh("image", STAGES["image"], recipe)
 
 
 @needs_registry

@@ -76,15 +76,29 @@ def settle(recipe: Recipe) -> None:
         UserError: the registry does not answer or has no such image.
     """
     found = remote(recipe)
-    if found is None or found.digest:
-        return
+    if found and not found.digest:
+        _settle(recipe, found)
+
+
+def update(recipe: Recipe) -> None:
+    """Look a base's tag up anew, whatever the lock says.
+
+    Raises:
+        UserError: as for `settle`.
+    """
+    asked = reference.parse(name(recipe)) if remote(recipe) else None
+    if asked and not asked.digest:
+        _settle(recipe, asked)
+
+
+def _settle(recipe: Recipe, asked: Reference) -> None:
     from .registry import Registry
 
-    with Registry(found.host) as there:
-        digest = there.digest(found)
+    with Registry(asked.host) as there:
+        digest = there.digest(asked)
     if digest is None:
-        raise UserError(f"{recipe.file}: image.base: {found}: no such image there; correct it")
-    lockfile.update(recipe, "image", base=str(found.at(digest)))
+        raise UserError(f"{recipe.file}: image.base: {asked}: no such image there; correct it")
+    lockfile.update(recipe, "image", base=str(asked.at(digest)))
 
 
 def read(recipe: Recipe) -> oci.Image | None:

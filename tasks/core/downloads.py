@@ -15,11 +15,11 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from . import console, digests, paths
 from .errors import UserError
@@ -76,8 +76,9 @@ def fetch(
         # The largest first: a big file begun last would run alone.
         order = sorted(remotes, key=lambda remote: -remote.size)
         jobs = [pool.submit(_get, remote, headers, nearby, progress) for remote in order]
-        for job in jobs:
-            job.result()
+        for remote, job in zip(order, jobs, strict=True):
+            if digest := job.result():
+                digests.remember(place(remote.digest), digest)
     finally:
         progress.stopped.set()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -158,8 +159,8 @@ class Sink:
     def __init__(self, file: BinaryIO, remote: Remote, progress: Progress) -> None:
         self.file, self.remote, self.progress = file, remote, progress
         self.hasher = Hasher(remote.size, remote.digest)
-        self.thread = ThreadPoolExecutor(1)
-        self.pending: Any = None
+        self.thread: ThreadPoolExecutor | None = None
+        self.pending: Future[None] | None = None
         file.seek(0)
         while block := file.read(digests.BLOCK):
             self.hasher.update(block)
@@ -168,8 +169,13 @@ class Sink:
         if self.file.tell() + len(block) > self.remote.size:
             raise UserError(f"{self.remote.path}: the server sends more than it promised")
         self.settle()
-        self.pending = self.thread.submit(self.hasher.update, block)
         self.progress.add(len(block))
+        if self.file.tell() + len(block) == self.remote.size:
+            # The end, which is all there is of most files: nothing comes to run beside it.
+            self.hasher.update(block)
+        else:
+            self.thread = self.thread or ThreadPoolExecutor(1)
+            self.pending = self.thread.submit(self.hasher.update, block)
         return self.file.write(block)
 
     def tell(self) -> int:
@@ -194,7 +200,8 @@ class Sink:
 
     def close(self) -> None:
         self.settle()
-        self.thread.shutdown()
+        if self.thread:
+            self.thread.shutdown()
 
 
 def refuse_small_disk(needed: int) -> None:
@@ -228,20 +235,20 @@ def _get(
     headers: Mapping[str, str],
     nearby: Callable[[Remote], Path | None],
     progress: Progress,
-) -> None:
-    """Bring one file to its place, unless it is there and whole."""
+) -> str | None:
+    """Bring one file to its place, unless it is there and whole; return its new sha256."""
     target = place(remote.digest)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _alone(target):
         if is_whole(target, remote.size, remote.digest):
             progress.add(remote.size)
-            return
+            return None
         target.unlink(missing_ok=True)
         found = nearby(remote)
         if found and is_whole(found, remote.size, remote.digest) and _adopt(found, target):
             progress.add(remote.size)
-            return
-        _transfer(remote, headers, progress)
+            return None
+        return _transfer(remote, headers, progress)
 
 
 def _adopt(found: Path, target: Path) -> bool:
@@ -253,7 +260,7 @@ def _adopt(found: Path, target: Path) -> bool:
     return True
 
 
-def _transfer(remote: Remote, headers: Mapping[str, str], progress: Progress) -> None:
+def _transfer(remote: Remote, headers: Mapping[str, str], progress: Progress) -> str:
     """Fetch a file into its partial, going on where that ends; a wrong one is fetched once anew."""
     partial = _partial(remote)
     for _ in range(2):
@@ -273,8 +280,7 @@ def _transfer(remote: Remote, headers: Mapping[str, str], progress: Progress) ->
             # One copy for all recipes: nobody should write to it in passing.
             partial.chmod(0o444)
             partial.rename(target)
-            digests.remember(target, f"sha256:{sink.hasher.sha256.hexdigest()}")
-            return
+            return f"sha256:{sink.hasher.sha256.hexdigest()}"
         partial.unlink()
         progress.done -= remote.size
     raise UserError(

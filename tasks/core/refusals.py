@@ -64,11 +64,12 @@ def unreachable(host: str, error: httpx.TransportError) -> str:
 def is_settled(error: httpx.TransportError) -> bool:
     """Return whether a new try cannot help: the name, the certificate or the protocol is wrong."""
     told = str(error)
-    return (
-        isinstance(error, httpx.UnsupportedProtocol)
-        or "SSL" in told
-        or "Name or service not known" in told
-    )
+    if isinstance(error, httpx.UnsupportedProtocol) or "CERTIFICATE_VERIFY" in told:
+        return True
+    # A TLS connection that ends too early is as passing as any that ends.
+    is_tls = "SSL" in told and "EOF" not in told
+    is_name = "Name or service not known" in told
+    return isinstance(error, httpx.ConnectError) and (is_tls or is_name)
 
 
 def _brief(error: Exception) -> str:

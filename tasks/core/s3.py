@@ -70,6 +70,7 @@ class Plan:
     Attributes:
         upload: the id of a multipart upload; empty for a file that goes in one piece.
         etags: the parts that are there already, by number.
+        etag: the whole object's, once it is there.
     """
 
     file: Local
@@ -77,6 +78,7 @@ class Plan:
     part: int
     upload: str = ""
     etags: dict[int, str] = field(default_factory=dict)
+    etag: str = ""
 
     @property
     def count(self) -> int:
@@ -168,8 +170,10 @@ class Bucket:
         told = {key.lower(): value for key, value in found.items()}.get(META, "")
         return f"sha256:{told}" if told else ""
 
-    def send(self, files: Sequence[Local], journal: Journal) -> None:
+    def send(self, files: Sequence[Local], journal: Journal) -> dict[str, str]:
         """Send files, several at once and each in several parts; finished parts stay finished.
+
+        Returns the ETag that the server gave to each.
 
         Raises:
             UserError: the server refuses, or a file changed while it was read.
@@ -190,6 +194,7 @@ class Bucket:
                 self.stopped.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 console.clear()
+        return {plan.file.name: plan.etag for plan in plans}
 
     def remove(self, names: Sequence[str]) -> None:
         """Delete objects."""
@@ -255,7 +260,8 @@ class Bucket:
             body = _read(file.path, (number - 1) * plan.part, plan.length(number))
             if not plan.upload:
                 self._check(plan)
-                self.client._put_object(self.name, file.name, body, _headers(file))
+                done = self.client._put_object(self.name, file.name, body, _headers(file))
+                plan.etag = done.etag or ""
             else:
                 etag = self.client._upload_part(
                     self.name, file.name, body, None, plan.upload, number
@@ -274,7 +280,8 @@ class Bucket:
 
         self._check(plan)
         parts = [Part(number, etag) for number, etag in sorted(plan.etags.items())]
-        self.client._complete_multipart_upload(self.name, plan.file.name, upload, parts)
+        done = self.client._complete_multipart_upload(self.name, plan.file.name, upload, parts)
+        plan.etag = (done.etag or "").strip('"')
 
     def _check(self, plan: Plan) -> None:
         if digests.state_of(plan.file.path) != plan.state:

@@ -40,7 +40,8 @@ def client(host: str) -> httpx.Client:
         return httpx.Client(
             verify=trusted,
             timeout=TIMEOUT,
-            headers={"User-Agent": "modelwright"},
+            # Bytes as they are: what a proxy packs has another digest.
+            headers={"User-Agent": "modelwright", "Accept-Encoding": "identity"},
             # As every other tool does it: a proxy is not asked for what runs on this machine.
             mounts={"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None},
         )

@@ -44,6 +44,18 @@ from huggingface_hub.utils import disable_progress_bars
 disable_progress_bars()
 snapshot_download("org/model", local_dir=sys.argv[1])
 """
+VERIFIED = (
+    SNAPSHOT
+    + """
+import hashlib
+from pathlib import Path
+for path in Path(sys.argv[1]).glob("*.safetensors"):
+    with path.open("rb") as file:
+        sha = hashlib.sha256()
+        while block := file.read(1 << 20):
+            sha.update(block)
+"""
+)
 Way = Callable[[Path], None]
 
 
@@ -125,7 +137,14 @@ def bench_in(folder: Path, runs: int) -> None:
             def theirs(scratch: Path, variables: Mapping[str, str] = variables) -> None:
                 run([sys.executable, "-c", SNAPSHOT, str(scratch)], **variables)
 
-            ways = {"modelwright": ours, "snapshot_download": theirs}
+            def verified(scratch: Path, variables: Mapping[str, str] = variables) -> None:
+                run([sys.executable, "-c", VERIFIED, str(scratch)], **variables)
+
+            ways = {
+                "modelwright": ours,
+                "snapshot_download": theirs,
+                "snapshot_download, hashed": verified,
+            }
             show(f"in, {SIZE >> 20} MiB in {count} files", rounds(ways, folder / "scratch", runs))
         shutil.rmtree(model)
 

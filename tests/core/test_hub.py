@@ -7,6 +7,9 @@ import json
 import os
 import pickle
 import re
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,10 @@ from typing import Any
 import pytest
 import yaml
 from doit.exceptions import TaskFailed
+from huggingface_hub import snapshot_download
 
-from tasks import base
-from tasks.core import digests, downloads, manifest, paths, stage
+from tasks import base, data
+from tasks.core import digests, downloads, manifest, paths, pipeline, stage
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
 from tests.services.hub import Fault, Hub
@@ -367,12 +371,102 @@ def test_a_local_folder_is_linked_and_never_written_to(project: Project, tmp_pat
         (folder / name).write_bytes(value)
     for path in (*folder.rglob("*"), folder):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    before = {path: path.stat() for path in folder.rglob("*")}
+
+    def state() -> dict[Path, tuple[int, int, int]]:
+        stats = {path: path.stat() for path in folder.rglob("*")}
+        return {
+            path: (s.st_ino, s.st_mode, s.st_mtime_ns, s.st_ctime_ns) for path, s in stats.items()
+        }
+
+    before = state()
     recipe = project.recipe("m", f"base: {{path: {folder}, ignore: [sub/]}}\n")
     assert build(recipe) == ""
-    assert {path: path.stat() for path in folder.rglob("*")} == before
+    assert state() == before
     assert sorted(content(paths.output("m", "base"))) == [
         "config.json",
         "model.safetensors",
         "tokenizer.json",
     ]
+
+
+def test_a_dataset_comes_from_the_hub_too(project: Project, hub: Hub) -> None:
+    files = {"data/a.jsonl": b"{}\n", "data/b.jsonl": os.urandom(5000), "README.md": b"x"}
+    hub.put("org/data", files, kind="datasets")
+    text = RECIPE + "data: {hub: org/data, allow: [data/]}\n"
+    assert stage.act("data", data, project.recipe("m", text)) is None
+    made = content(paths.output("m", "data"))
+    assert made == {name: value for name, value in files.items() if name != "README.md"}
+
+
+def test_offline_the_user_s_own_cache_is_enough_and_shared(
+    project: Project, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commit = hub.put("org/model", model())
+    cache = tmp_path / "home/hub"
+    snapshot_download("org/model", endpoint=hub.url, cache_dir=cache)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    hub.asked.clear()
+    recipe = project.recipe("m", RECIPE)
+    assert build(recipe) == ""
+    assert lock(recipe)["commit"] == commit
+    assert hub.asked == []
+    blob = (paths.output("m", "base") / "model.safetensors").resolve()
+    assert blob.stat().st_nlink == 2
+    other = build(project.recipe("n", "base: {hub: org/other}\n"))
+    assert "org/other: not all of it is on this machine, and HF_HUB_OFFLINE is set" in other
+
+
+def test_a_cache_that_lies_is_not_believed(
+    project: Project, served: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    snapshot_download("org/model", endpoint=served.url, cache_dir=tmp_path / "hub")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    whole = read(served)["model.safetensors"]
+    cached = next((tmp_path / "hub").rglob("model.safetensors")).resolve()
+    cached.chmod(0o644)
+    cached.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert build(project.recipe("m", RECIPE)) == ""
+    assert content(paths.output("m", "base"))["model.safetensors"] == whole
+
+
+def test_killed_at_any_moment_the_next_doit_ends_with_the_same_bytes(
+    project: Project, hub: Hub
+) -> None:
+    hub.put("org/model", model(30_000_000))
+    (project.recipes / "m.yaml").write_text(RECIPE)
+    environment = {
+        **os.environ,
+        "MODELWRIGHT_RECIPES": str(project.recipes),
+        "MODELWRIGHT_BUILD": str(project.build),
+        "MODELWRIGHT_DEFAULT": "m",
+    }
+    command = [sys.executable, "-m", "doit", "base:m"]
+    left = project.build / ".downloads"
+    # 10 MB are written at a time: stop the server's third piece, and kill the build meanwhile.
+    hub.faults["model.safetensors"] = Fault(times=9, cut=25_000_000)
+    killed = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 60
+    while not list(left.glob("*.part")) and time.monotonic() < end:
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    hub.faults.clear()
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    whole = read(hub)["model.safetensors"]
+    assert (project.build / "m/base/model.safetensors").read_bytes() == whole
+    assert not list(left.glob("*.part"))
+
+
+def test_update_is_a_task_of_its_own(project: Project, served: Hub) -> None:
+    recipe = project.recipe("m", RECIPE)
+    assert build(recipe) == ""
+    moved = served.put("org/model", model())
+    tasks = {task.get("name"): task for task in pipeline.updates({"base": base}, [recipe])}
+    action, arguments = tasks["m"]["actions"][0]
+    assert action(*arguments) is None
+    assert lock(recipe)["commit"] == moved
+    served.repos.clear()
+    failed = action(*arguments)
+    assert "no such model" in failed.message
+    assert lock(recipe)["commit"] == moved

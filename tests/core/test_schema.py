@@ -23,6 +23,7 @@ train: {prompt_template: llama3_chat, max_iters: 100, dtype: float32, evaluation
 checkpoint: 100
 evaluate: {prompts: prompts.jsonl}
 image: {base: scratch, repository: some/where}
+upload: {bucket: llms}
 onboard: {mount: /root/llms/full}
 app: {fastgpt: {maxContext: 4000}}
 """
@@ -176,5 +177,3 @@ def test_every_recipe_tells_editors_where_the_schema_is() -> None:
     for path in Path("recipes").glob("*.yaml"):
         first = path.read_text(encoding="utf-8").splitlines()[0]
         assert first == "# yaml-language-server: $schema=schema.json", path
-
-

@@ -1,0 +1,37 @@
+"""recipes/<model>.lock."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.core import lockfile
+from tasks.core.errors import UserError
+from tests.conftest import Project
+
+TEXT = "base: {path: x}\n"
+
+
+def test_what_is_settled_is_read_back_and_other_parts_stay(project: Project) -> None:
+    recipe = project.recipe("m", TEXT)
+    assert lockfile.read(recipe, "image") == {}
+    lockfile.update(recipe, "base", revision="abc")
+    lockfile.update(recipe, "image", base="a.example/x:v1@sha256:0")
+    lockfile.update(recipe, "base", files="sha256:1")
+    assert lockfile.read(recipe, "base") == {"revision": "abc", "files": "sha256:1"}
+    assert lockfile.read(recipe, "image") == {"base": "a.example/x:v1@sha256:0"}
+
+
+def test_the_file_lies_beside_the_recipe_and_says_what_it_is(project: Project) -> None:
+    recipe = project.recipe("m", TEXT)
+    lockfile.update(recipe, "base", revision="abc")
+    text = (project.recipes / "m.lock").read_text()
+    assert text.startswith("# What the names in m.yaml stand for")
+    assert [path.name for path in project.recipes.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("text", ["- a\n", "base: x\n", "a: {b: \n"])
+def test_a_damaged_file_is_named(project: Project, text: str) -> None:
+    recipe = project.recipe("m", TEXT)
+    (project.recipes / "m.lock").write_text(text)
+    with pytest.raises(UserError, match=r"m\.lock"):
+        lockfile.read(recipe, "base")
