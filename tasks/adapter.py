@@ -11,8 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .core import lora, manifest, paths, source, xtuner
+from .core import manifest, paths, source, xtuner
 from .core.errors import UserError
+from .core.model import lora
 from .core.recipe import Recipe
 from .core.stage import Facts, TaskDict
 from .core.xtuner import config
@@ -98,8 +99,8 @@ def extract(path: Path, rendered: Path, folder: Path, base: str) -> None:
     Raises:
         UserError: the checkpoint is damaged, or holds no adapter.
     """
-    from .core import export, shards
-    from .core.checkpoint import verify
+    from .core.model import export, shards
+    from .core.model.checkpoint import verify
 
     settings = config.lora(rendered)
     found = export.load(path)
@@ -127,7 +128,7 @@ def _write_config(folder: Path, settings: dict[str, Any]) -> None:
 
 def _unpickle(folder: Path) -> None:
     """Give an adapter that is a pickle the form that all others have."""
-    from .core import shards
+    from .core.model import shards
 
     pickled = folder / lora.PICKLED
     if pickled.is_file():

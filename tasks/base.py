@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .core import source, weights
+from .core import source
+from .core.model import weights
 from .core.recipe import Recipe
 from .core.stage import Facts, TaskDict
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from . import adapter
-from .core import bases, layers, lints, modelfiles, paths, render
+from .core import modelfiles, paths, render
 from .core.errors import UserError
+from .core.image import bases, layers, lints
 from .core.recipe import Recipe
 from .core.sections import Image
 from .core.stage import Facts, TaskDict

@@ -14,20 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from . import dockerfile
-from .core import (
-    bases,
-    engine,
-    imageconfig,
-    layers,
-    lints,
-    modelfiles,
-    oci,
-    ownlayers,
-    paths,
-    stack,
-    wheels,
-)
+from .core import modelfiles, paths
 from .core.errors import UserError
+from .core.image import bases, engine, imageconfig, layers, lints, oci, ownlayers, stack, wheels
 from .core.recipe import Recipe
 from .core.stage import Facts, TaskDict
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from . import adapter
-from .core import digests, lora, paths, weights, xtuner
+from .core import digests, paths, xtuner
 from .core.errors import UserError
+from .core.model import lora, weights
+from .core.model.tensors import Tensor
 from .core.recipe import Recipe
 from .core.stage import Facts, TaskDict
-from .core.tensors import Tensor
 
 VERSION = 2
 # What a model needs beside its weights: settings, tokenizer in any of its forms, licence.
@@ -68,7 +69,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     base = paths.output(recipe.name, "base")
     if recipe.merge.tool == "xtuner":
         return _by_xtuner(recipe, base, folder)
-    from .core import shards
+    from .core.model import shards
 
     most = shards.limit(recipe.merge.shard_size)
     if _is_full(recipe):
@@ -84,7 +85,7 @@ def merge(base: Path, tuned: Path, folder: Path, most: int) -> weights.Model:
     Raises:
         UserError: one of them is damaged, the two do not fit, or the adapter is in the base.
     """
-    from .core import merging, shards
+    from .core.model import merging, shards
 
     before, added = weights.inspect(base), lora.read(tuned)
     marks = before.metadata.get(MERGED, "").split()
@@ -107,7 +108,7 @@ def convert(base: Path, checkpoint: Path, folder: Path, most: int) -> weights.Mo
     Raises:
         UserError: the checkpoint is damaged, or not of this base.
     """
-    from .core import export, shards
+    from .core.model import export, shards
 
     before = weights.inspect(base)
     shards.write_model(folder, export.whole(export.load(checkpoint), before), most, {})

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import dockerfile
-from .core import engine, paths, reference, settings
+from .core import paths, settings
 from .core.errors import UserError
+from .core.image import engine, reference
+from .core.image.reference import Reference
 from .core.recipe import Recipe
-from .core.reference import Reference
 from .core.stage import Facts, TaskDict
 
 if TYPE_CHECKING:
-    from .core.registry import Registry
+    from .core.image.registry import Registry
 
 VERSION = 1
 # What is in a registry is asked for there, never taken from a store.
@@ -67,7 +68,7 @@ def target(recipe: Recipe) -> Reference:
 
 def drifted(recipe: Recipe) -> bool:
     """Return whether the tag in the registry is no longer the image that was pushed."""
-    from .core.registry import Registry
+    from .core.image.registry import Registry
 
     try:
         name = target(recipe)
@@ -78,8 +79,8 @@ def drifted(recipe: Recipe) -> bool:
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
-    from .core import imagepush
-    from .core.registry import Registry
+    from .core.image import imagepush
+    from .core.image.registry import Registry
 
     name, image = target(recipe), paths.output(recipe.name, "image")
     digest = (image / "digest").read_text(encoding="utf-8").strip()
@@ -97,7 +98,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
 
 def _beside(there: Registry, image: Reference, recipe: Recipe) -> dict[str, Any]:
     """Push what the recipe asks for beside the image; return the digests of that."""
-    from .core import attest, modelpack
+    from .core.image import attest, modelpack
 
     assert recipe.image is not None
     made: dict[str, Any] = {}

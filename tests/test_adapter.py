@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tasks import adapter
-from tasks.core import lora, safetensors
 from tasks.core.errors import UserError
-from tasks.core.tensors import read
+from tasks.core.model import lora, safetensors
+from tasks.core.model.tensors import read
 from tests.conftest import Project
-from tests.core.test_checkpoint import saved, tensor
+from tests.core.model.test_checkpoint import saved, tensor
 
 CONFIG = """
 r = 2

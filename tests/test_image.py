@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from tasks import image
-from tasks.core import digests, layers, manifest, oci, paths, stage, wheels
+from tasks.core import digests, manifest, paths, stage
 from tasks.core.errors import UserError
+from tasks.core.image import layers, oci, wheels
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
-from tests.core.test_oci import put_layout
+from tests.core.image.test_oci import put_layout
 
 FILES = {
     "config.json": b'{"model_type": "llama"}',

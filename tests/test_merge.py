@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from tasks import merge
-from tasks.core import digests, manifest, safetensors, weights
+from tasks.core import digests, manifest
 from tasks.core.errors import UserError
+from tasks.core.model import safetensors, weights
 from tests.conftest import Project
-from tests.core.test_checkpoint import saved, tensor
-from tests.core.test_merging import adapter, model, numbers
+from tests.core.model.test_checkpoint import saved, tensor
+from tests.core.model.test_merging import adapter, model, numbers
 
 WEIGHTS = {
     f"model.layers.{n}.q.weight": ("BF16", np.full((400, 300), n / 8)) for n in range(12)

@@ -14,8 +14,9 @@ import httpx
 import pytest
 
 from tasks import STAGES, image, push
-from tasks.core import blobupload, layers, oci, settings, stage
+from tasks.core import settings, stage
 from tasks.core.errors import UserError
+from tasks.core.image import blobupload, layers, oci
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
 from tests.services import faults, images
@@ -173,12 +174,12 @@ def test_a_base_in_the_same_registry_is_mounted(
     project.result("m", "base", FILES)
     name = f"{registry.host}/vllm/vllm-openai:v0.4.1"
     recipe = project.recipe("m", SCRATCH.replace("scratch, layout: false", f"'{name}'"))
-    monkeypatch.setattr("tasks.core.registry.Registry.read_blob", refuse_layers(stand_in))
+    monkeypatch.setattr("tasks.core.image.registry.Registry.read_blob", refuse_layers(stand_in))
     ship(recipe)
 
 
 def refuse_layers(image: tuple[bytes, bytes, bytes]) -> object:
-    from tasks.core.registry import Registry as Client
+    from tasks.core.image.registry import Registry as Client
 
     read_blob = Client.read_blob
 
@@ -475,7 +476,7 @@ def test_a_small_change_sends_little(
 def test_a_base_that_is_not_there_is_one_clear_error(
     project: Project, registry: Registry, base: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.core.registry.PAUSES", (0.01,))
+    monkeypatch.setattr("tasks.core.image.registry.PAUSES", (0.01,))
     project.result("m", "base", FILES)
     name = f"'{base.format(host=registry.host)}'"
     recipe = project.recipe("m", SCRATCH.replace("scratch, layout: false", name))
@@ -556,7 +557,7 @@ def test_two_pushes_at_once_end_well(project: Project, registry: Registry) -> No
 def test_a_registry_with_a_full_disk_is_said(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.core.registry.PAUSES", (0.01, 0.01))
+    monkeypatch.setattr("tasks.core.image.registry.PAUSES", (0.01, 0.01))
     (tmp_path / "small/data").mkdir(parents=True)
     disk = str(tmp_path / "small/data")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=True)

@@ -1,7 +1,7 @@
 """Train tiny-agent's tokenizer and base model from nothing but a seed.
 
-`python pretrain.py OUT` takes about ten minutes on one free core and gives the same bytes each time on
-the same machine; `--steps N` stops after the first N steps and prints their losses.
+`python pretrain.py OUT` takes about ten minutes on one free core, and gives the same bytes each
+time on the same machine; `--steps N` stops after the first N steps and prints their losses.
 """
 
 from __future__ import annotations

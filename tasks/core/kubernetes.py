@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from .layers import ROOT
+from .image.layers import ROOT
 from .recipe import Recipe
 
 Object = dict[str, Any]

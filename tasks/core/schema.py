@@ -23,7 +23,7 @@ NOT_WRITTEN = ("name", "file")
 
 
 def key_paths(section: type[Section] = Recipe, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every key path that a recipe may have, and its default; `...` where it must be given."""
+    """Yield every key path of a recipe and its default; `...` where it must be given."""
     for name, field in section.model_fields.items():
         path = f"{prefix}{field.alias or name}"
         inner = section_of(field.annotation)

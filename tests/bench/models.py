@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core import paths, shards
-from tasks.core.shards import Output
+from tasks.core import paths
+from tasks.core.model import shards
+from tasks.core.model.shards import Output
 
 HIDDEN, INNER, VOCABULARY, HEADS, GROUPS, RANK = 4096, 14336, 128256, 32, 8, 64
 LINEAR = {

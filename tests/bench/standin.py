@@ -17,7 +17,7 @@ import zipfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-import torchzip
+import torchzip  # type: ignore[import-not-found]
 
 ITERATIONS, EVERY, PAUSE = 24, 4, 0.02
 SHAPES = {

@@ -1,0 +1,261 @@
+"""What will not serve, said before hours of building: architecture, flags, files, disk.
+
+Errors stop the build, warnings do not; each says what to do.  What is known of vLLM's versions is
+in catalog.yaml and in the tables here; a base that does not name its version is not judged by it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import catalog, console, paths
+from ..errors import UserError, nearest
+from ..recipe import Recipe
+from . import reference
+
+Version = tuple[int, ...]
+
+# The first version with each flag.
+FLAGS: dict[str, Version] = {
+    "--enable-auto-tool-choice": (0, 6, 0),
+    "--tool-call-parser": (0, 6, 0),
+    "--enable-lora": (0, 3, 0),
+    "--lora-modules": (0, 3, 0),
+    "--max-lora-rank": (0, 3, 0),
+}
+# --tool-call-parser: those of 0.6.0, those that 0.9.2's sources have, and those that came later.
+FIRST_PARSERS = frozenset({"hermes", "mistral"})
+EARLY_PARSERS = FIRST_PARSERS | {
+    "deepseek_v3", "granite", "granite-20b-fc", "internlm", "jamba", "llama3_json",
+    "llama4_pythonic", "llama4_json", "minimax", "phi4_mini_json", "pythonic", "xlam",
+}  # fmt: skip
+LATE_PARSERS = frozenset({
+    "deepseek_v31", "deepseek_v32", "ernie45", "functiongemma", "gemma4", "gigachat3", "glm45",
+    "glm47", "hunyuan_a13b", "kimi_k2", "longcat", "minimax_m2", "olmo3", "openai", "qwen3_coder",
+    "qwen3_xml", "seed_oss", "step3", "step3p5",
+})  # fmt: skip
+# From here on vLLM runs what it does not know through Transformers.
+ANYTHING: Version = (0, 9, 0)
+# The catalogue's marks for LoRA are the document's version's and the newest's.
+DOCUMENT: Version = (0, 4, 1)
+# transformers 4.44 dropped the templates that it had for models without one.
+TEMPLATES: Version = (0, 5, 5)
+POINTER = b"version https://git-lfs.github.com/spec/v1"
+_VLLM = re.compile(r"v?(\d+(?:\.\d+)+)")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong, and what to do about it; an error would make an image that cannot serve."""
+
+    text: str
+    is_error: bool = True
+
+
+def check(recipe: Recipe, findings: Iterable[Finding]) -> None:
+    """Print the warnings.
+
+    Raises:
+        UserError: the errors, all of them.
+    """
+    errors = []
+    for finding in findings:
+        if finding.is_error:
+            errors.append(f"{recipe.file}: {finding.text}")
+        else:
+            console.say(f"   warning: {finding.text}")
+    if errors:
+        raise UserError("\n".join(errors))
+
+
+def of_recipe(recipe: Recipe, command: Sequence[str], *, has_adapter: bool) -> Iterator[Finding]:
+    """Yield what the recipe alone tells; no weights are needed.
+
+    Args:
+        command: the image's entrypoint.
+        has_adapter: whether the recipe makes or names an adapter.
+    """
+    assert recipe.image is not None
+    if recipe.image.serve == "adapter" and not has_adapter:
+        yield Finding("image.serve: there is no adapter to serve; say `serve: merged`")
+    version = vllm(recipe.image.base)
+    if version is None:
+        return
+    yield from _architecture(recipe, version)
+    yield from _flags(command, version)
+
+
+def of_files(recipe: Recipe, folder: Path, names: Sequence[str]) -> Iterator[Finding]:
+    """Yield what the model's files tell.
+
+    Args:
+        names: the files that go into the image.
+    """
+    assert recipe.image is not None
+    pointers = [name for name in names if _is_pointer(folder / name)]
+    if pointers:
+        yield Finding(
+            f"{folder / pointers[0]}: a Git LFS pointer, not the file itself"
+            f"{f', and {len(pointers) - 1} more' if len(pointers) > 1 else ''}; run `git lfs pull` "
+            "there and build again"
+        )
+    version = vllm(recipe.image.base)
+    if version is None or recipe.image.entrypoint is not None:
+        return
+    tokenizer, config = (_json(folder / name) for name in ("tokenizer_config.json", "config.json"))
+    has_template = "chat_template" in tokenizer or any(
+        name.startswith("chat_template.") for name in names
+    )
+    if not has_template and version >= TEMPLATES:
+        yield Finding(
+            "image: the model has no chat template (`chat_template` in tokenizer_config.json, or "
+            "chat_template.jinja), so vLLM refuses chats; add one to the base, or set an "
+            "image.entrypoint with `--chat-template`",
+            is_error=False,
+        )
+    yield from _remote_code(recipe, tokenizer, config)
+
+
+def of_disk(size: int) -> Iterator[Finding]:
+    """Yield whether so many bytes have room in the build folder."""
+    place = paths.build().absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if size > free:
+        yield Finding(
+            f"image.layout: the layers need {console.size(size)} and {paths.build()} has "
+            f"{console.size(free)} free; free some, or say `layout: false` and push without a copy"
+        )
+
+
+def of_layers(count: int, most: int, wished: int) -> Iterator[Finding]:
+    """Yield whether files had to share layers that would have had their own."""
+    if wished > count:
+        yield Finding(
+            f"image: {wished} layers would be wanted, {most} are allowed; some big files share one",
+            is_error=False,
+        )
+
+
+def vllm(base: str) -> Version | None:
+    """Return the version of vLLM in a base, as its tag has it; None where it is not told."""
+    try:
+        name = reference.parse(base)
+    except UserError:
+        return None
+    found = _VLLM.match(name.tag or "")
+    return parse(found[1]) if "vllm" in name.repository and found else None
+
+
+def parse(version: str) -> Version:
+    """Return a version's numbers: 0.4.0.post1 is (0, 4, 0)."""
+    found = [re.match(r"\d+", part) for part in version.split(".")]
+    return tuple(int(part[0]) for part in found if part)
+
+
+def _architecture(recipe: Recipe, version: Version) -> Iterator[Finding]:
+    try:
+        architecture = catalog.of(recipe)
+    except UserError:
+        return  # it is judged when the weights are there
+    try:
+        row = catalog.find(architecture, recipe.base.label)
+    except UserError as error:
+        is_error = version < ANYTHING
+        told = "refuses it" if is_error else "may run it through Transformers"
+        yield Finding(f"image.base: {error}\n  (such a vLLM {told})", is_error)
+        return
+    first, last = row.vllm.get("first"), row.vllm.get("last")
+    ours = ".".join(map(str, version))
+    if first and version < parse(first):
+        yield Finding(
+            f"image.base: {architecture} is served from vLLM {first} on, and the base has {ours}; "
+            f"take v{first} or later"
+        )
+    if last and version > parse(last):
+        yield Finding(
+            f"image.base: vLLM served {architecture} until {last}, and the base has {ours}; take "
+            f"v{last}"
+        )
+    assert recipe.image is not None
+    if recipe.image.serve != "adapter":
+        return
+    marks = row.lora, row.lora_now
+    if True not in marks or (version <= DOCUMENT and row.lora is False):
+        yield Finding(
+            f"image.serve: vLLM has no LoRA for {architecture}, says the catalogue; say "
+            "`serve: merged`"
+        )
+    elif False in marks or None in marks:
+        yield Finding(
+            f"image.serve: not every version of vLLM has LoRA for {architecture}; try {ours} out, "
+            "or say `serve: merged`",
+            is_error=False,
+        )
+
+
+def _flags(command: Sequence[str], version: Version) -> Iterator[Finding]:
+    ours = ".".join(map(str, version))
+    for word in command:
+        first = FLAGS.get(word.partition("=")[0])
+        if first and version < first:
+            since = ".".join(map(str, first))
+            yield Finding(
+                f"image: vLLM {ours} does not know {word}, it came with {since}; take a later "
+                "image.base, or leave it out"
+            )
+    parser = dict(itertools.pairwise(command)).get("--tool-call-parser")
+    if parser is None or version < FLAGS["--tool-call-parser"]:
+        return
+    if parser not in EARLY_PARSERS | LATE_PARSERS:
+        known = nearest(parser, EARLY_PARSERS | LATE_PARSERS)
+        yield Finding(f"image.tool_parser: {parser}: not a tool parser of vLLM{known}")
+    elif version <= (0, 9, 2) and parser in LATE_PARSERS:
+        yield Finding(
+            f"image.tool_parser: {parser} came after vLLM 0.9.2, and the base has {ours}; take a "
+            "later image.base"
+        )
+    elif version < (0, 6, 3) and parser not in FIRST_PARSERS:
+        yield Finding(
+            f"image.tool_parser: vLLM {ours} has {' and '.join(sorted(FIRST_PARSERS))} only; take "
+            "a later image.base"
+        )
+
+
+def _remote_code(
+    recipe: Recipe, tokenizer: dict[str, Any], config: dict[str, Any]
+) -> Iterator[Finding]:
+    brings_code = "auto_map" in tokenizer or "auto_map" in config
+    if recipe.base.trust_remote_code and not brings_code:
+        yield Finding(
+            "base.trust_remote_code: the model brings no code of its own; leave the key out",
+            is_error=False,
+        )
+    if "auto_map" in tokenizer and not recipe.base.trust_remote_code:
+        yield Finding(
+            "base.trust_remote_code: the tokenizer is code of the model's own, which vLLM runs "
+            "only when told; read that code, then say `trust_remote_code: true`"
+        )
+
+
+def _is_pointer(path: Path) -> bool:
+    if path.stat().st_size > 1024:
+        return False
+    with path.open("rb") as file:
+        return file.read(len(POINTER)) == POINTER
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

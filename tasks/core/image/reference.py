@@ -1,0 +1,60 @@
+"""Names of images: host[:port]/repository[:tag][@digest] (distribution-spec: pulling manifests)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from ..errors import UserError
+
+HUB = "docker.io"
+_NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+|/)[a-z0-9]+)*")
+_HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]+)?")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An image in a registry, by tag, by digest or both; then the digest decides."""
+
+    host: str
+    repository: str
+    tag: str | None = None
+    digest: str | None = None
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        return f"{self.host}/{self.repository}{tag}" + (f"@{self.digest}" if self.digest else "")
+
+    @property
+    def version(self) -> str:
+        """What a registry is asked for: the digest, else the tag."""
+        return self.digest or self.tag or "latest"
+
+    def at(self, digest: str) -> Reference:
+        """Return the same name with a digest."""
+        return replace(self, digest=digest)
+
+
+def parse(text: str) -> Reference:
+    """Return the parts of a name; without a host it is Docker Hub's, as for `docker pull`.
+
+    Raises:
+        UserError: it is no such name.
+    """
+    name, at, digest = text.partition("@")
+    first, slash, rest = name.partition("/")
+    is_host = bool(slash) and (set(first) & set(".:[") != set() or first == "localhost")
+    host, path = (first, rest) if is_host else (HUB, name)
+    repository, colon, tag = path.partition(":")
+    if host == HUB and "/" not in repository:
+        repository = f"library/{repository}"
+    parts = [(_HOST, host), (_NAME, repository), (_TAG, tag or "_"), (_DIGEST, digest or None)]
+    wrong = (colon and not tag) or (at and not digest)
+    if wrong or not all(part is None or form.fullmatch(part) for form, part in parts):
+        raise UserError(
+            f"{text!r}: not an image's name; write host[:port]/repository[:tag][@sha256:...] "
+            "in small letters"
+        )
+    return Reference(host, repository, tag or (None if digest else "latest"), digest or None)

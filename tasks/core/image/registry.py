@@ -1,0 +1,306 @@
+"""A registry, by the distribution spec 1.1: who asks, how it is asked again, what it answers.
+
+Connections, proxies and TLS are httpx's.  Credentials go to the registry and its token server only,
+never to where a redirect leads.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Container, Iterable, Iterator
+from typing import Any
+
+import httpx
+
+from .. import digests
+from ..errors import UserError
+from . import oci, refusals, registryauth, transport
+from .reference import HUB, Reference
+from .refusals import Refused
+from .registryauth import Challenge, Token
+
+Body = Callable[[], Iterable[bytes | memoryview]]
+
+# Seconds before each new try; a registry that restarts is back within that.
+PAUSES: tuple[float, ...] = (0.3, 1, 2, 5, 10, 15)
+# What passes: time-outs, too many requests, faults of the registry or a proxy before it.
+PASSING = frozenset({408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+_LONGEST_PAUSE = 60.0
+_ACCEPT = ", ".join(
+    [
+        oci.INDEX,
+        oci.MANIFEST,
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    ]
+)
+
+
+class Registry:
+    """A registry's API; threads may share it.
+
+    Args:
+        host: host[:port] as an image's name has it.
+    """
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self._api = "registry-1.docker.io" if host == HUB else host
+        self._url: httpx.URL | None = None
+        self._challenge: Challenge | None = None
+        self._tokens: dict[tuple[str, ...], Token] = {}
+        self._lock = threading.RLock()
+        self._client = transport.client(host)
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def digest(self, name: Reference) -> str | None:
+        """Return the digest of the manifest that a name stands for now, or None."""
+        answer = self.ask("HEAD", name.repository, f"manifests/{name.version}", (200, 404))
+        if answer.status_code == 404:
+            return None
+        found = answer.headers.get("Docker-Content-Digest")
+        return str(found) if found else digests.of_bytes(self.manifest(name)[1])
+
+    def manifest(self, name: Reference) -> tuple[oci.Descriptor, bytes]:
+        """Return a manifest or index by name, and its descriptor.
+
+        Raises:
+            UserError: there is none, or its content has another digest than the name says.
+        """
+        answer = self.ask("GET", name.repository, f"manifests/{name.version}", (200,))
+        digest = digests.of_bytes(answer.content)
+        if name.digest not in (None, digest):
+            raise UserError(f"{name}: the registry gave other content, {digest}; ask who runs it")
+        media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+        described = {"mediaType": media_type, "digest": digest, "size": len(answer.content)}
+        return described, answer.content
+
+    def put_manifest(
+        self, name: Reference, content: bytes, media_type: str = oci.MANIFEST
+    ) -> httpx.Response:
+        """Store a manifest whose blobs are there, under a tag or its digest."""
+        headers = {"Content-Type": media_type, "Content-Length": str(len(content))}
+        path = f"manifests/{name.version}"
+        return self.ask("PUT", name.repository, path, (200, 201), lambda: [content], headers)
+
+    def put_blob(self, repository: str, blob: oci.Descriptor, content: bytes) -> None:
+        """Store a small blob unless it is there."""
+        if self.blob_size(repository, blob["digest"]) == blob["size"]:
+            return
+        begun = self.ask("POST", repository, "blobs/uploads/", (202,))
+        place = self.url.join(begun.headers["Location"])
+        url = str(place.copy_merge_params({"digest": blob["digest"]}))
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(content))}
+        self.ask("PUT", repository, url, (201,), lambda: [content], headers)
+
+    def blob_size(self, repository: str, digest: str) -> int | None:
+        """Return the size of a blob, or None where the registry does not have it."""
+        answer = self.ask("HEAD", repository, f"blobs/{digest}", (200, 404))
+        if answer.status_code == 404:
+            return None
+        return int(answer.headers.get("Content-Length", -1))
+
+    def read_blob(self, repository: str, digest: str, start: int = 0) -> Iterator[bytes]:
+        """Yield a blob's bytes from an offset on.
+
+        Raises:
+            UserError: the registry does not give it.
+            httpx.TransportError: the connection broke; go on from where it did.
+        """
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        path = f"blobs/{digest}"
+        answer = self.ask("GET", repository, path, (200, 206), headers=headers, stream=True)
+        try:
+            skip = start if answer.status_code == 200 else 0
+            for piece in answer.iter_raw(1 << 20):
+                if skip < len(piece):
+                    yield piece[skip:]
+                skip = max(0, skip - len(piece))
+        finally:
+            answer.close()
+
+    def read_whole(self, repository: str, blob: oci.Descriptor) -> Iterator[bytes]:
+        """Yield all of a blob's bytes; a broken connection is taken up where it broke.
+
+        Raises:
+            UserError: the registry does not give it, or keeps breaking off.
+        """
+        done, failures = 0, 0
+        while True:
+            try:
+                for piece in self.read_blob(repository, blob["digest"], done):
+                    yield piece
+                    done, failures = done + len(piece), 0
+                return
+            except httpx.TransportError as error:
+                if failures == len(PAUSES):
+                    raise UserError(refusals.unreachable(self.host, error)) from None
+                time.sleep(PAUSES[failures])
+                failures += 1
+
+    def ask(
+        self,
+        method: str,
+        repository: str,
+        path: str,
+        expect: Container[int],
+        body: Body | None = None,
+        headers: dict[str, str] | None = None,
+        *,
+        also: str | None = None,
+        stream: bool = False,
+    ) -> httpx.Response:
+        """Return the answer to a request, asked again while what hinders it may pass.
+
+        Args:
+            path: below /v2/<repository>/, or a whole URL as Location gave it.
+            expect: the statuses that are answers; all others are errors.
+            also: a second repository of this registry that must be readable.
+            stream: the caller reads the content, and closes the answer.
+
+        Raises:
+            UserError: no answer, or another status.
+        """
+        for pause in (*PAUSES, None):
+            try:
+                answer = self.once(method, repository, path, body, headers, also, stream)
+            except httpx.TransportError as error:
+                if pause is None or refusals.is_settled(error):
+                    raise UserError(refusals.unreachable(self.host, error)) from None
+                time.sleep(pause * random.uniform(0.8, 1.2))
+                continue
+            if answer.status_code in expect:
+                return answer
+            if pause is None or answer.status_code not in PASSING:
+                raise self.refusal(answer, repository)
+            answer.close()
+            time.sleep(wait(answer, pause))
+        raise AssertionError("the last pause is None")
+
+    def once(
+        self,
+        method: str,
+        repository: str,
+        path: str,
+        body: Body | None = None,
+        headers: dict[str, str] | None = None,
+        also: str | None = None,
+        stream: bool = False,
+    ) -> httpx.Response:
+        """Return the answer to one request, with a new token where the old one ran out.
+
+        Raises:
+            UserError: the credentials are missing or refused.
+            httpx.TransportError: no answer.
+        """
+        url = self.url.join(path if "://" in path else f"/v2/{repository}/{path}")
+        actions = "pull" if method in ("GET", "HEAD") and "/uploads/" not in path else "pull,push"
+        scopes = [f"repository:{repository}:{actions}"]
+        if also:
+            scopes.append(f"repository:{also}:pull")
+        for last in (False, True):
+            content: Any = body() if body else None
+            shown = {"Accept": _ACCEPT, **(headers or {})}
+            request = self._client.build_request(method, url, headers=shown, content=content)
+            if url.host == self.url.host:
+                request.headers.update(self._authorization(repository, scopes, anew=last))
+            reads = method in ("GET", "HEAD")
+            answer = self._client.send(request, stream=stream, follow_redirects=reads)
+            asked = answer.headers.get("WWW-Authenticate")
+            if answer.status_code != 401 or not asked:
+                break
+            if last:
+                raise self.refusal(answer, repository)
+            answer.close()
+            self._challenge = registryauth.challenge(asked)
+        return answer
+
+    @property
+    def url(self) -> httpx.URL:
+        """The registry's address: https, or plain http where that is allowed and spoken."""
+        with self._lock:
+            if self._url is None:
+                self._url = self._connect()
+            return self._url
+
+    def refusal(self, answer: httpx.Response, repository: str) -> Refused:
+        """Return an answer that is a refusal as an error that says what to do."""
+        return refusals.of(answer, self.host, repository)
+
+    def _connect(self) -> httpx.URL:
+        """Return the address that answers, and keep what it asks to be shown."""
+        plain = transport.may_be_plain(self.host)
+        for scheme in ("https", "http") if plain else ("https",):
+            url = httpx.URL(f"{scheme}://{self._api}")
+            try:
+                answer = self._ping(url.join("/v2/"), patient=scheme == "http" or not plain)
+            except httpx.TransportError as error:
+                if scheme == "https" and plain and "CERTIFICATE_VERIFY" not in str(error):
+                    continue
+                raise UserError(refusals.unreachable(self.host, error)) from None
+            if answer.status_code not in (200, 401):
+                raise self.refusal(answer, "")
+            asked = answer.headers.get("WWW-Authenticate")
+            self._challenge = registryauth.challenge(asked) if asked else None
+            return url
+        raise AssertionError("http is the last scheme")
+
+    def _ping(self, url: httpx.URL, *, patient: bool) -> httpx.Response:
+        for pause in (*PAUSES, None):
+            try:
+                answer = self._client.get(url)
+            except httpx.TransportError as error:
+                if pause is None or not patient or refusals.is_settled(error):
+                    raise
+                time.sleep(pause)
+                continue
+            if pause is None or answer.status_code not in PASSING:
+                return answer
+            time.sleep(wait(answer, pause))
+        raise AssertionError("the last pause is None")
+
+    def _authorization(self, repository: str, scopes: list[str], *, anew: bool) -> dict[str, str]:
+        """Return the header that shows who asks; empty where nobody wants to know."""
+        with self._lock:
+            asked, key = self._challenge, tuple(scopes)
+            if asked is None:
+                return {}
+            if asked.scheme == "basic":
+                known = registryauth.find(self.host, repository)
+                if known is None:
+                    raise UserError(
+                        f"{self.host}: wants a user and a password, and none are known; "
+                        f"`docker login {self.host}` first"
+                    )
+                return {"Authorization": known.basic}
+            token = self._tokens.get(key)
+            if anew or token is None or token.until <= time.monotonic():
+                known = registryauth.find(self.host, repository)
+                token = self._buy(asked, scopes, known)
+                self._tokens[key] = token
+            return {"Authorization": f"Bearer {token.value}"}
+
+    def _buy(
+        self, asked: Challenge, scopes: list[str], known: registryauth.Credentials | None
+    ) -> Token:
+        for pause in (*PAUSES, None):
+            try:
+                return registryauth.fetch_token(self._client, asked, scopes, known)
+            except httpx.HTTPError:
+                if pause is None:
+                    break
+                time.sleep(pause)
+        raise UserError(f"{self.host}: its token server does not answer; try again later")
+
+
+def wait(answer: httpx.Response, pause: float) -> float:
+    """Return the seconds until the next try: what the registry asks for, else our own."""
+    told = answer.headers.get("Retry-After", "")
+    return min(float(told), _LONGEST_PAUSE) if told.isdigit() else pause

@@ -1,0 +1,1 @@
+"""Model files: read, added up, written; streamed, bounded in memory, checked."""

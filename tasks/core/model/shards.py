@@ -1,0 +1,155 @@
+"""Write tensors into safetensors files as they are made: in order, in bounded memory, hashed.
+
+Threads make the pieces of a file, a few ahead; one thread hashes and writes them.  Big models are
+several files, and on a machine with many processors several files are written at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from .. import digests
+from ..errors import UserError
+from . import safetensors
+from .tensors import BYTES, Tensor, read
+
+INDEX = "model.safetensors.index.json"
+# A piece is whole rows of about this many bytes; so many are made ahead of the one being written.
+PIECE = 4 << 20
+UNITS = {"MB": 10**6, "GB": 10**9}
+
+
+@dataclass(frozen=True)
+class Output:
+    """A tensor to be written, and how the bytes of some of its rows are made."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    make: Callable[[int, int], Any]
+
+    @property
+    def size(self) -> int:
+        """How many bytes it takes."""
+        return prod(self.shape) * BYTES[self.dtype]
+
+
+def copied(tensor: Tensor, name: str | None = None) -> Output:
+    """Return the output that is a tensor as it is."""
+    return Output(name or tensor.name, tensor.dtype, tensor.shape, lambda a, b: read(tensor, a, b))
+
+
+def limit(text: str) -> int:
+    """Return a recipe's shard size in bytes; a GB is 10**9, as for Hugging Face."""
+    return int(text[:-2]) * UNITS[text[-2:]]
+
+
+def write_model(
+    folder: Path, outputs: Sequence[Output], most: int, metadata: Mapping[str, str]
+) -> None:
+    """Write a model's weights: one file, or several of at most `most` bytes and their index."""
+    groups = split(outputs, most)
+    if len(groups) == 1:
+        write(folder / "model.safetensors", groups[0], metadata)
+        return
+    names = [f"model-{n:05}-of-{len(groups):05}.safetensors" for n in range(1, len(groups) + 1)]
+    with ThreadPoolExecutor(max(1, _processors() // 4)) as pool:
+        jobs = [
+            pool.submit(write, folder / name, group, metadata)
+            for name, group in zip(names, groups, strict=True)
+        ]
+        try:
+            for job in jobs:
+                job.result()
+        finally:
+            for job in jobs:
+                job.cancel()
+    index = {
+        "metadata": {"total_size": sum(output.size for output in outputs)},
+        "weight_map": {
+            output.name: name for name, group in zip(names, groups, strict=True) for output in group
+        },
+    }
+    text = json.dumps(index, indent=2, sort_keys=True) + "\n"
+    (folder / INDEX).write_text(text, encoding="utf-8")
+
+
+def split(outputs: Sequence[Output], most: int) -> list[list[Output]]:
+    """Return the outputs of each file, in their order; one that is too big has a file to itself."""
+    groups: list[list[Output]] = [[]]
+    filled = 0
+    for output in outputs:
+        if groups[-1] and filled + output.size > most:
+            groups.append([])
+            filled = 0
+        groups[-1].append(output)
+        filled += output.size
+    return groups
+
+
+def write(path: Path, outputs: Iterable[Output], metadata: Mapping[str, str]) -> None:
+    """Write one file; its digest is taken on the way and noted."""
+    # Wide types first, so that every tensor starts at a multiple of its element's size.
+    ordered = sorted(outputs, key=lambda output: -BYTES[output.dtype])
+    head = safetensors.header(ordered, {"format": "pt", **metadata})
+    sha = hashlib.sha256(head)
+    with path.open("wb", buffering=0) as file, ThreadPoolExecutor(_processors()) as pool:
+        _put(file, head)
+        for output, piece in _ahead(pool, _jobs(ordered), _processors() + 2):
+            data = memoryview(piece).cast("B")
+            sha.update(data)
+            _put(file, data)
+            del output
+    written, expected = path.stat().st_size, len(head) + sum(output.size for output in ordered)
+    if written != expected:
+        raise UserError(f"{path}: {written} bytes were written, not {expected}; a fault of ours")
+    digests.remember(path, f"sha256:{sha.hexdigest()}")
+
+
+def _jobs(outputs: Iterable[Output]) -> Iterator[tuple[Output, int, int]]:
+    """Yield ranges of rows, each about a piece."""
+    for output in outputs:
+        rows = output.shape[0] if output.shape else 1
+        if not output.size:
+            continue
+        step = max(1, PIECE * rows // output.size)
+        for first in range(0, rows, step):
+            yield output, first, min(rows, first + step)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, jobs: Iterable[tuple[Output, int, int]], depth: int
+) -> Iterator[tuple[Output, Any]]:
+    """Yield what each job makes, in order, with at most `depth` under way."""
+    waiting: deque[tuple[Output, Future[Any]]] = deque()
+    try:
+        for output, first, last in jobs:
+            waiting.append((output, pool.submit(output.make, first, last)))
+            if len(waiting) >= depth:
+                output, job = waiting.popleft()
+                yield output, job.result()
+        while waiting:
+            output, job = waiting.popleft()
+            yield output, job.result()
+    finally:
+        for _, job in waiting:
+            job.cancel()
+
+
+def _put(file: Any, data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0))

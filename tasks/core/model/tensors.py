@@ -1,0 +1,90 @@
+"""Tensors where they lie: in which file, from which byte on, of which type and shape.
+
+Every format of weights is read into these, so that whoever moves or adds numbers sees one form.
+Nothing is mapped into memory: a file that is cut short while it is read is an error, not a SIGBUS.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from ..errors import UserError
+
+# The element types, by safetensors' names, and the bytes of one element.
+BYTES = {
+    "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2,
+    "U16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Extent:
+    """A run of bytes in a file."""
+
+    path: Path
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor in row-major order; its bytes are those of its extents, one after the other."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    extents: tuple[Extent, ...]
+
+    @property
+    def elements(self) -> int:
+        """How many elements it has."""
+        return prod(self.shape)
+
+    @property
+    def size(self) -> int:
+        """How many bytes it takes."""
+        return self.elements * BYTES[self.dtype]
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has; a scalar is a row of its own."""
+        return self.shape[0] if self.shape else 1
+
+    @property
+    def where(self) -> str:
+        """The file and the tensor, for messages."""
+        return f"{self.extents[0].path}: {self.name}" if self.extents else self.name
+
+
+def read(tensor: Tensor, first: int = 0, last: int | None = None) -> bytearray:
+    """Return the bytes of a tensor's rows from `first` to before `last`.
+
+    Raises:
+        UserError: the file is shorter than it was said to be.
+    """
+    row = tensor.size // tensor.rows if tensor.rows else 0
+    start, end = first * row, (tensor.rows if last is None else last) * row
+    buffer = bytearray(end - start)
+    view, at = memoryview(buffer), 0
+    for extent in tensor.extents:
+        before, after = max(start, at), min(end, at + extent.length)
+        if before < after:
+            _fill(view[before - start : after - start], extent, before - at, tensor.name)
+        at += extent.length
+    return buffer
+
+
+def _fill(view: memoryview, extent: Extent, offset: int, name: str) -> None:
+    with extent.path.open("rb", buffering=0) as file:
+        position = extent.start + offset
+        while view:
+            count = os.preadv(file.fileno(), [view], position)
+            if not count:
+                raise UserError(
+                    f"{extent.path}: {name}: the file ends at byte {position}, inside this tensor; "
+                    "it is truncated; fetch it again"
+                )
+            view, position = view[count:], position + count

@@ -1,0 +1,300 @@
+"""Numbers added to numbers: against float64, and against PEFT where a toolchain is there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tasks import merge
+from tasks.core.errors import UserError
+from tasks.core.model import rounding, safetensors
+from tasks.core.model.tensors import read
+
+HERE = Path(__file__).parent
+# The bits of each type's significand, with the hidden one, and its least exponent.
+PRECISION = {"F32": (24, -126), "F16": (11, -14), "BF16": (8, -126)}
+MODULES = ("model.layers.0.q_proj", "model.layers.0.k_proj", "model.layers.1.down_proj")
+
+
+def write(path: Path, tensors: Mapping[str, tuple[str, NDArray[Any]]]) -> None:
+    """Write numbers as a safetensors file, rounded to the type that each is to have."""
+    from tasks.core.model.shards import Output
+    from tasks.core.model.shards import write as put
+
+    def output(name: str, dtype: str, numbers: NDArray[Any]) -> Output:
+        bits = rounding.narrow(numbers.astype(np.float32).copy(), dtype)
+        row = bits.size // numbers.shape[0]
+        return Output(name, dtype, numbers.shape, lambda a, b: bits[a * row : b * row])
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    put(path, [output(name, *each) for name, each in tensors.items()], {})
+
+
+def numbers(path: Path) -> dict[str, NDArray[np.float64]]:
+    """Return every tensor of a file as float64."""
+    found = {}
+    for name, tensor in safetensors.read(path).tensors.items():
+        wide = rounding.widen(read(tensor), tensor.dtype)
+        found[name] = wide.astype(np.float64).reshape(tensor.shape)
+    return found
+
+
+def ulp(value: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
+    """Return the distance to the next number of a type."""
+    bits, least = PRECISION[dtype]
+    exponent = np.floor(np.log2(np.maximum(np.abs(value), 2.0**least)))
+    return np.asarray(2.0 ** (np.maximum(exponent, least) - bits + 1))
+
+
+def model(folder: Path, tensors: Mapping[str, tuple[str, NDArray[Any]]], **config: Any) -> Path:
+    write(folder / "model.safetensors", tensors)
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **config}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def adapter(folder: Path, tensors: Mapping[str, tuple[str, NDArray[Any]]], **config: Any) -> Path:
+    named = {f"base_model.model.{name}": each for name, each in tensors.items()}
+    write(folder / "adapter_model.safetensors", named)
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, **config}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def merged(tmp_path: Path, base: Path, tuned: Path) -> Path:
+    folder = tmp_path / "merged"
+    folder.mkdir()
+    merge.merge(base, tuned, folder, 10**9)
+    return folder
+
+
+CASES = st.fixed_dictionaries(
+    {
+        "seed": st.integers(0, 2**32),
+        "dtype": st.sampled_from(sorted(PRECISION)),
+        "adapter": st.sampled_from(sorted(PRECISION)),
+        "modules": st.sets(st.sampled_from(MODULES), min_size=1),
+        "rank": st.integers(1, 40),
+        "alpha": st.integers(1, 64),
+        "rows": st.integers(1, 300),
+        "columns": st.integers(1, 700),
+        "size": st.sampled_from([1e-4, 0.02, 3.0]),
+        "use_rslora": st.booleans(),
+        "use_dora": st.booleans(),
+        "fan_in_fan_out": st.booleans(),
+        "pattern": st.booleans(),
+    }
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(CASES)
+def test_every_element_is_within_one_rounding_of_float64(
+    tmp_path_factory: pytest.TempPathFactory, case: dict[str, Any]
+) -> None:
+    folder = tmp_path_factory.mktemp("case")
+    base, tuned = made(folder, case)
+    found = numbers(merged(folder, base, tuned) / "model.safetensors")
+    before = numbers(base / "model.safetensors")
+    assert found.keys() == before.keys()
+    for name, value in before.items():
+        exact, lost = reference(name, value, tuned, case)
+        room = 0.5 * ulp(exact, case["dtype"]) + lost
+        assert (np.abs(found[name] - exact) <= room).all(), name
+
+
+def made(folder: Path, case: dict[str, Any]) -> tuple[Path, Path]:
+    """Make a base and an adapter of random numbers."""
+    rng = np.random.default_rng(case["seed"])
+    rows, columns, rank = case["rows"], case["columns"], case["rank"]
+    shape = (columns, rows) if case["fan_in_fan_out"] else (rows, columns)
+    weights = {f"{m}.weight": (case["dtype"], rng.normal(0, 0.02, shape)) for m in MODULES}
+    norm = {"model.norm.weight": (case["dtype"], rng.normal(1, 0.1, (columns,)))}
+    base = model(folder / "base", {**weights, **norm})
+    ranks = {m: rank + 1 if case["pattern"] and m == MODULES[0] else rank for m in MODULES}
+    parts = {}
+    for module in sorted(case["modules"]):
+        r, kind = ranks[module], case["adapter"]
+        parts[f"{module}.lora_A.weight"] = kind, rng.normal(0, case["size"], (r, columns))
+        parts[f"{module}.lora_B.weight"] = kind, rng.normal(0, case["size"], (rows, r))
+        if case["use_dora"]:
+            parts[f"{module}.lora_magnitude_vector"] = kind, rng.uniform(0.5, 2, (rows,))
+    options = {name: case[name] for name in ("use_rslora", "use_dora", "fan_in_fan_out")}
+    if case["pattern"]:
+        short = MODULES[0].rpartition(".")[2]
+        options |= {"rank_pattern": {short: rank + 1}, "alpha_pattern": {short: 5}}
+    tuned = adapter(folder / "adapter", parts, r=rank, lora_alpha=case["alpha"], **options)
+    return base, tuned
+
+
+def reference(
+    name: str, value: NDArray[np.float64], tuned: Path, case: dict[str, Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a merged tensor in float64, and what sums in float32 can lose of it."""
+    parts = numbers(tuned / "adapter_model.safetensors")
+    module = name.removesuffix(".weight")
+    a = parts.get(f"base_model.model.{module}.lora_A.weight")
+    b = parts.get(f"base_model.model.{module}.lora_B.weight")
+    if a is None or b is None:
+        return value, np.zeros_like(value)
+    first = case["pattern"] and module == MODULES[0]
+    alpha, rank = 5 if first else case["alpha"], a.shape[0]
+    scale = alpha / np.sqrt(rank) if case["use_rslora"] else alpha / rank
+    across = case["fan_in_fan_out"]
+    turn = np.transpose if across else np.asarray
+    exact = value + scale * turn(b @ a)
+    lost = (rank + 4) * 2.0**-24 * (np.abs(value) + scale * turn(np.abs(b) @ np.abs(a)))
+    if case["use_dora"]:
+        magnitude = parts[f"base_model.model.{module}.lora_magnitude_vector"]
+        length = np.sqrt((exact**2).sum(axis=0 if across else 1))
+        factor = magnitude / length
+        factor = factor if across else factor[:, None]
+        share = np.sqrt((lost**2).sum(axis=0 if across else 1)) / length
+        share = share if across else share[:, None]
+        exact, lost = (
+            exact * factor,
+            np.abs(factor) * lost + np.abs(exact * factor) * (share + 2.0**-22),
+        )
+    return exact, lost
+
+
+def test_two_merges_are_the_same_bytes(tmp_path: Path) -> None:
+    case = {
+        "seed": 1, "dtype": "BF16", "adapter": "F16", "modules": set(MODULES), "rank": 8,
+        "alpha": 16, "rows": 2500, "columns": 3000, "size": 0.02, "use_rslora": False,
+        "use_dora": True, "fan_in_fan_out": False, "pattern": False,
+    }  # fmt: skip
+    base, tuned = made(tmp_path, case)
+    contents = []
+    for name in ("1", "2"):
+        (tmp_path / name).mkdir()
+        contents.append(merged(tmp_path / name, base, tuned) / "model.safetensors")
+    assert contents[0].read_bytes() == contents[1].read_bytes()
+
+
+A, B = np.full((4, 6), 0.5), np.full((8, 4), 0.25)
+FACTORS = {"q.lora_A.weight": ("F16", A), "q.lora_B.weight": ("F16", B)}
+BASE = {"q.weight": ("BF16", np.ones((8, 6))), "norm.weight": ("BF16", np.ones((6,)))}
+
+
+def test_an_adapter_is_merged_once(tmp_path: Path) -> None:
+    base, tuned = model(tmp_path / "base", BASE), adapter(tmp_path / "adapter", FACTORS)
+    first = merged(tmp_path, base, tuned)
+    (tmp_path / "again").mkdir()
+    with pytest.raises(UserError, match="merged into it already"):
+        merged(tmp_path / "again", first, tuned)
+
+
+@pytest.mark.parametrize(
+    ("factors", "config", "complaint"),
+    [
+        ({"q.lora_A.weight": ("F16", A)}, {}, r"q: no lora_B"),
+        ({**FACTORS, "q.lora_B.weight": ("F16", B[:5])}, {}, r"q\.lora_B.*adds 5 x 6.*8 x 6"),
+        ({n.replace("q.", "x."): v for n, v in FACTORS.items()}, {}, r"x\.weight: the base has no"),
+        ({**FACTORS, "norm.weight": ("F16", np.ones(5))}, {}, r"norm\.weight: shape \[5\]"),
+        ({**FACTORS, "new.weight": ("F16", np.ones(5))}, {}, r"new\.weight: the base has no"),
+        (FACTORS, {"r": 5}, r"rank 4 and 4, but adapter_config.json says 5"),
+        (FACTORS, {"peft_type": "LOHA"}, "LOHA: only plain LoRA"),
+        (FACTORS, {"layer_replication": [[0, 1]]}, "layer_replication: only plain LoRA"),
+        (FACTORS, {"init_lora_weights": "pissa"}, "pissa changed the base"),
+        ({**FACTORS, "q.lora_A.weight": ("F16", A * np.nan)}, {}, "lora_A.*NaN or infinity"),
+        ({**FACTORS, "norm.weight": ("F32", np.full(6, 3.4e38))}, {}, "norm.weight.*infinite"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_refused(
+    tmp_path: Path, factors: Any, config: dict[str, Any], complaint: str
+) -> None:
+    base = model(tmp_path / "base", BASE)
+    with pytest.raises(UserError, match=complaint):
+        merged(tmp_path, base, adapter(tmp_path / "adapter", factors, **config))
+
+
+@pytest.mark.parametrize(
+    ("extra", "config"),
+    [
+        ({}, {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}),
+        ({"q.weight.quant_state.bitsandbytes__nf4": ("F32", np.ones(3))}, {}),
+    ],
+)
+def test_a_quantized_base_is_refused(tmp_path: Path, extra: Any, config: Any) -> None:
+    base = model(tmp_path / "base", {**BASE, **extra}, **config)
+    with pytest.raises(UserError, match="quantized weights"):
+        merged(tmp_path, base, adapter(tmp_path / "adapter", FACTORS))
+
+
+def test_infinity_that_was_there_may_stay(tmp_path: Path) -> None:
+    weight = np.ones((8, 6))
+    weight[2, 3] = np.inf
+    base = model(tmp_path / "base", {**BASE, "q.weight": ("BF16", weight)})
+    folder = merged(tmp_path, base, adapter(tmp_path / "adapter", FACTORS))
+    assert np.isinf(numbers(folder / "model.safetensors")["q.weight"]).sum() == 1
+
+
+EMBEDDING = np.arange(30.0).reshape(10, 3) / 8
+TIED = {"model.embed_tokens.weight": ("F32", EMBEDDING)}
+
+
+@pytest.mark.parametrize(
+    ("factors", "embedding", "head"),
+    [
+        (
+            {
+                "model.embed_tokens.lora_embedding_A": ("F32", np.ones((4, 10))),
+                "model.embed_tokens.lora_embedding_B": ("F32", np.ones((3, 4))),
+            },
+            EMBEDDING + 8,
+            EMBEDDING,
+        ),
+        (
+            {
+                "lm_head.lora_A.weight": ("F32", np.ones((4, 3))),
+                "lm_head.lora_B.weight": ("F32", np.ones((10, 4))),
+            },
+            EMBEDDING,
+            EMBEDDING + 8,
+        ),
+        (
+            {"model.embed_tokens.modules_to_save.weight": ("F32", EMBEDDING * 2)},
+            EMBEDDING * 2,
+            EMBEDDING,
+        ),
+    ],
+)
+def test_a_tied_pair_is_parted_where_the_adapter_changes_one(
+    tmp_path: Path, factors: Any, embedding: Any, head: Any
+) -> None:
+    base = model(tmp_path / "base", TIED, tie_word_embeddings=True)
+    folder = merged(tmp_path, base, adapter(tmp_path / "adapter", factors))
+    found = numbers(folder / "model.safetensors")
+    assert (found["model.embed_tokens.weight"] == embedding).all()
+    assert (found["lm_head.weight"] == head).all()
+    assert json.loads((folder / "config.json").read_text())["tie_word_embeddings"] is False
+
+
+def test_a_tied_pair_that_is_not_changed_stays_tied(tmp_path: Path) -> None:
+    base = model(tmp_path / "base", {**BASE, **TIED}, tie_word_embeddings=True)
+    folder = merged(tmp_path, base, adapter(tmp_path / "adapter", FACTORS))
+    assert "lm_head.weight" not in numbers(folder / "model.safetensors")
+    assert (folder / "config.json").read_bytes() == (base / "config.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_peft_answers_alike_and_is_nowhere_nearer(xtuner: str, tmp_path: Path) -> None:
+    program = str(HERE / "peft_cases.py")
+    subprocess.run([xtuner, program, "make", tmp_path], capture_output=True, check=True)
+    for case in sorted(tmp_path.iterdir()):
+        (case / "merged").mkdir()
+        merge.merge(case / "base", case / "adapter", case / "merged", 200_000)
+    done = subprocess.run([xtuner, program, "judge", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
