@@ -94,7 +94,8 @@ def drifted(recipe: Recipe) -> bool:
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
-    from .core.s3 import Bucket, Journal, by_name
+    from .core.s3 import Bucket
+    from .core.s3upload import Journal, Sender, by_name
 
     assert recipe.upload is not None
     bucket = Bucket(recipe.upload.bucket)
@@ -105,7 +106,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     ]
     known = bucket.digests(alike)
     to_send = [file for name, file in files.items() if known.get(name) != file.digest]
-    sent = bucket.send(to_send, Journal(folder / JOURNAL))
+    sent = Sender(bucket, Journal(folder / JOURNAL)).send(to_send)
     extra = sorted(there.keys() - files.keys())
     if extra and recipe.upload.prune:
         bucket.remove(extra)
@@ -132,7 +133,7 @@ def outgoing(recipe: Recipe) -> list[Any]:
     Raises:
         UserError: there is no model yet, or it has a file that cannot be sent.
     """
-    from .core.s3 import Local
+    from .core.s3upload import Local
 
     folder = paths.output(recipe.name, recipe.weights)
     receipt = manifest.read(paths.manifest(recipe.name, recipe.weights))

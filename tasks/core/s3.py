@@ -1,33 +1,25 @@
-"""Files into an S3 bucket through the `minio` client: in parts, side by side, resumed, verified.
-
-Whatever speaks S3 will do: MinIO, Ceph, Swift, AWS.  Of the client we use the calls for single
-parts, because its own `fput_object` begins a broken upload anew and sends one file at a time.
-"""
+"""A bucket on an S3 server, through the `minio` client: MinIO, Ceph, Swift, AWS."""
 
 from __future__ import annotations
 
-import json
 import os
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-from . import console, digests, settings
+from . import settings
 from .errors import UserError
 
 if TYPE_CHECKING:
     from minio import Minio
 
-MIB = 1 << 20
 WORKERS = 8
-PART = 16 * MIB
-# Swift's large objects have this many parts at most, unless its operator changed that.
-PARTS = 1000
+BLOCK = 4 << 20
 META = "x-amz-meta-sha256"
 
 CURES = {
@@ -46,79 +38,11 @@ CURES = {
 
 
 @dataclass(frozen=True)
-class Local:
-    """A file to send: what it will be called, where it is, what it is."""
-
-    name: str
-    path: Path
-    size: int
-    digest: str
-
-
-@dataclass(frozen=True)
 class Remote:
     """An object as a listing tells it."""
 
     size: int
     etag: str
-
-
-@dataclass
-class Plan:
-    """How one file is sent.
-
-    Attributes:
-        upload: the id of a multipart upload; empty for a file that goes in one piece.
-        etags: the parts that are there already, by number.
-        etag: the whole object's, once it is there.
-    """
-
-    file: Local
-    state: digests.State
-    part: int
-    upload: str = ""
-    etags: dict[int, str] = field(default_factory=dict)
-    etag: str = ""
-
-    @property
-    def count(self) -> int:
-        """How many parts there are."""
-        return max(1, -(-self.file.size // self.part))
-
-    @property
-    def missing(self) -> list[int]:
-        return [number for number in range(1, self.count + 1) if number not in self.etags]
-
-    def length(self, number: int) -> int:
-        return min(self.part, self.file.size - (number - 1) * self.part)
-
-
-def part_size(size: int) -> int:
-    """Return the size of a file's parts: large enough for few requests, whole MiB."""
-    return max(PART, -(-size // PARTS // MIB) * MIB + (MIB if size > PART * PARTS else 0))
-
-
-class Journal:
-    """Which parts were sent, so that an interrupted upload goes on; one line each, appended."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.uploads: dict[tuple[str, str], str] = {}
-        self.parts: dict[str, dict[int, str]] = {}
-        self.lock = threading.Lock()
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue  # cut off by a kill
-            if "part" in entry:
-                self.parts.setdefault(entry["upload"], {})[entry["part"]] = entry["etag"]
-            else:
-                self.uploads[entry["object"], entry["digest"]] = entry["upload"]
-
-    def note(self, **entry: Any) -> None:
-        with self.lock, self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
 
 
 class Bucket:
@@ -127,8 +51,6 @@ class Bucket:
     def __init__(self, name: str, client: Minio | None = None) -> None:
         self.name = name
         self.client = client or connect()
-        self.stopped = threading.Event()
-        self.sent = 0
 
     def listing(self, root: str, make: bool = False) -> dict[str, Remote]:
         """Return the objects below a prefix, by name; one request for a thousand of them.
@@ -170,32 +92,6 @@ class Bucket:
         told = {key.lower(): value for key, value in found.items()}.get(META, "")
         return f"sha256:{told}" if told else ""
 
-    def send(self, files: Sequence[Local], journal: Journal) -> dict[str, str]:
-        """Send files, several at once and each in several parts; finished parts stay finished.
-
-        Returns the ETag that the server gave to each.
-
-        Raises:
-            UserError: the server refuses, or a file changed while it was read.
-        """
-        with explained(self.name):
-            pool = ThreadPoolExecutor(WORKERS)
-            try:
-                plans = list(pool.map(lambda file: self._plan(file, journal), files))
-                self.total = sum(file.size for file in files)
-                jobs = [
-                    pool.submit(self._part, plan, number, journal)
-                    for plan in sorted(plans, key=lambda plan: -plan.file.size)
-                    for number in plan.missing or [0]
-                ]
-                for job in jobs:
-                    job.result()
-            finally:
-                self.stopped.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-                console.clear()
-        return {plan.file.name: plan.etag for plan in plans}
-
     def remove(self, names: Sequence[str]) -> None:
         """Delete objects."""
         from minio.deleteobjects import DeleteObject
@@ -213,83 +109,12 @@ class Bucket:
         with explained(self.name):
             response = self.client.get_object(self.name, name)
             try:
-                for block in response.stream(4 * MIB):
+                for block in response.stream(BLOCK):
                     sha.update(block)
             finally:
                 response.close()
                 response.release_conn()
         return f"sha256:{sha.hexdigest()}"
-
-    def _plan(self, file: Local, journal: Journal) -> Plan:
-        """Decide on parts; find what an interrupted run left."""
-        from minio.error import S3Error
-
-        plan = Plan(file, digests.state_of(file.path), part_size(file.size))
-        if file.size <= plan.part:
-            return plan
-        known = journal.uploads.get((file.name, file.digest))
-        if known:
-            try:
-                there = self._parts(file.name, known)
-                sent = journal.parts.get(known, {})
-                plan.upload = known
-                plan.etags = {n: etag for n, etag in sent.items() if there.get(n) == etag}
-                return plan
-            except S3Error as error:
-                if error.code != "NoSuchUpload":
-                    raise
-        plan.upload = self.client._create_multipart_upload(self.name, file.name, _headers(file))
-        journal.note(object=file.name, digest=file.digest, upload=plan.upload)
-        return plan
-
-    def _parts(self, name: str, upload: str) -> dict[int, str]:
-        found, marker = {}, None
-        while True:
-            page = self.client._list_parts(self.name, name, upload, part_number_marker=marker)
-            found.update({part.part_number: part.etag for part in page.parts})
-            if not page.is_truncated:
-                return found
-            marker = str(page.next_part_number_marker)
-
-    def _part(self, plan: Plan, number: int, journal: Journal) -> None:
-        """Send one part; whoever sends the last one closes the file."""
-        if self.stopped.is_set():
-            return
-        file = plan.file
-        if number:
-            body = _read(file.path, (number - 1) * plan.part, plan.length(number))
-            if not plan.upload:
-                self._check(plan)
-                done = self.client._put_object(self.name, file.name, body, _headers(file))
-                plan.etag = done.etag or ""
-            else:
-                etag = self.client._upload_part(
-                    self.name, file.name, body, None, plan.upload, number
-                )
-                journal.note(upload=plan.upload, part=number, etag=etag)
-                plan.etags[number] = etag
-            self._show(len(body))
-        with journal.lock:
-            last = plan.upload and not plan.missing
-            upload, plan.upload = plan.upload, "" if last else plan.upload
-        if last:
-            self._complete(plan, upload)
-
-    def _complete(self, plan: Plan, upload: str) -> None:
-        from minio.datatypes import Part
-
-        self._check(plan)
-        parts = [Part(number, etag) for number, etag in sorted(plan.etags.items())]
-        done = self.client._complete_multipart_upload(self.name, plan.file.name, upload, parts)
-        plan.etag = (done.etag or "").strip('"')
-
-    def _check(self, plan: Plan) -> None:
-        if digests.state_of(plan.file.path) != plan.state:
-            raise UserError(f"{plan.file.path}: changed while it was sent; run it again at rest")
-
-    def _show(self, count: int) -> None:
-        self.sent += count
-        console.status(f"{console.size(self.sent)} of {console.size(self.total)} sent")
 
 
 def connect() -> Minio:
@@ -314,7 +139,9 @@ def connect() -> Minio:
             "MODELWRIGHT_S3_ACCESS_KEY and MODELWRIGHT_S3_SECRET_KEY: set both, in the environment "
             "or in .env"
         )
-    pool = urllib3.PoolManager(
+    proxy = None if proxy_bypass(address.netloc) else getproxies().get(address.scheme)
+    manager = partial(urllib3.ProxyManager, proxy) if proxy else urllib3.PoolManager
+    pool = manager(
         maxsize=2 * WORKERS,
         timeout=urllib3.Timeout(connect=10, read=300),
         cert_reqs="CERT_REQUIRED",
@@ -356,27 +183,3 @@ def explained(what: str) -> Iterator[None]:
         raise UserError(
             f"{where}: no answer ({type(reason).__name__}); is MODELWRIGHT_S3_ENDPOINT right?"
         ) from None
-
-
-def _headers(file: Local) -> dict[str, Any]:
-    return {META: file.digest.removeprefix("sha256:"), "Content-Type": "application/octet-stream"}
-
-
-def _read(path: Path, start: int, length: int) -> bytes:
-    """Return a piece of a file; a file cut off meanwhile is an error, never a short part."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        blocks = []
-        while length and (block := os.pread(descriptor, length, start)):
-            blocks.append(block)
-            start, length = start + len(block), length - len(block)
-    finally:
-        os.close(descriptor)
-    if length:
-        raise UserError(f"{path}: ends too early; run it again when it is at rest")
-    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
-
-
-def by_name(files: Sequence[Local]) -> Mapping[str, Local]:
-    """Return files by the names of their objects."""
-    return {file.name: file for file in files}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -17,11 +18,12 @@ from typing import Any
 import pytest
 import yaml
 from doit.exceptions import TaskFailed
-from huggingface_hub import snapshot_download
+from huggingface_hub import close_session, snapshot_download
 
 from tasks import base, data
 from tasks.core import digests, downloads, manifest, paths, pipeline, stage
 from tasks.core.recipe import Recipe
+from tasks.core.sink import Sink
 from tests.conftest import Project
 from tests.services.hub import Fault, Hub
 
@@ -372,7 +374,7 @@ def test_a_local_folder_is_linked_and_never_written_to(project: Project, tmp_pat
     for path in (*folder.rglob("*"), folder):
         path.chmod(0o555 if path.is_dir() else 0o444)
 
-    def state() -> dict[Path, tuple[int, int, int]]:
+    def state() -> dict[Path, tuple[int, ...]]:
         stats = {path: path.stat() for path in folder.rglob("*")}
         return {
             path: (s.st_ino, s.st_mode, s.st_mtime_ns, s.st_ctime_ns) for path, s in stats.items()
@@ -470,3 +472,26 @@ def test_update_is_a_task_of_its_own(project: Project, served: Hub) -> None:
     failed = action(*arguments)
     assert "no such model" in failed.message
     assert lock(recipe)["commit"] == moved
+
+
+def test_a_proxy_is_used(project: Project, served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", served.url)
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+    close_session()
+    try:
+        assert build(project.recipe("m", RECIPE)) == ""
+    finally:
+        close_session()
+
+
+def test_a_disk_that_fills_is_one_clear_error(
+    project: Project, served: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(sink: Sink, block: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Sink, "write", full)
+    assert "full" in build(project.recipe("m", RECIPE))
+    assert not paths.output("m", "base").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,10 @@ def test_a_wrong_setting_ends_doit_with_one_line(tmp_path: Path) -> None:
 
 def test_the_python_that_doitw_was_given_disturbs_nobody(tmp_path: Path) -> None:
     assert doit("list", build=tmp_path, MODELWRIGHT_PYTHON="python3").returncode == 0
+
+
+def test_the_page_on_settings_has_every_one() -> None:
+    page = Path("docs/settings.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| MODELWRIGHT_(\w+) \|", page, re.MULTILINE)
+
+    assert sorted(name.lower() for name in told) == sorted(settings.NAMES)

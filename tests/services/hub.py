@@ -127,6 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
+        # A client that takes this server for its proxy says the whole address.
+        self.path = re.sub(r"^http://[^/]+", "", self.path)
         path = self.path.partition("?")[0]
         self.hub.asked.append((self.command, self.path, dict(self.headers)))
         if path.startswith("/storage/"):
