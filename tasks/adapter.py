@@ -11,10 +11,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .core import manifest, paths, source, xtuner
+from .core import manifest, paths, xtuner
 from .core.errors import UserError
 from .core.model import lora
 from .core.recipe import Recipe
+from .core.sources import source
 from .core.stage import Facts, TaskDict
 from .core.xtuner import config
 

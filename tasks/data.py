@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .core import source
 from .core.recipe import Recipe
 from .core.sections import Data
+from .core.sources import source
 from .core.stage import Facts, TaskDict
 
 VERSION = 1

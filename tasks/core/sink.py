@@ -13,7 +13,7 @@ from . import console, digests
 from .errors import UserError
 
 if TYPE_CHECKING:
-    from .downloads import Remote
+    from .sources.downloads import Remote
 
 
 class Progress:

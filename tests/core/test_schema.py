@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from tasks import STAGES, config
-from tasks.core import catalog, schema, source
+from tasks.core import catalog, schema
 from tasks.core.recipe import Recipe
+from tasks.core.sources import source
 from tests.conftest import Project
 
 # A recipe with every part, and for each of its keys another value.

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import digests, lockfile, modelfiles
+from .. import digests, modelfiles
 from ..errors import UserError
 from ..recipe import Recipe
+from ..sources import lockfile
 from . import dockerarchive, oci, reference
 from .reference import Reference
 

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import console, digests, paths
-from .errors import UserError
-from .sink import Hasher, Progress, Sink
+from .. import console, digests, paths
+from ..errors import UserError
+from ..sink import Hasher, Progress, Sink
 
 WORKERS = 8
 ATTEMPTS = 5

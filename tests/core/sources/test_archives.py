@@ -13,7 +13,7 @@ from tasks import data
 from tasks.core import digests, paths, stage
 from tasks.core.errors import LoadError
 from tests.conftest import Project
-from tests.core.test_hub import content
+from tests.core.sources.test_hub import content
 from tests.services import web
 from tests.services.web import Web
 

@@ -10,9 +10,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from . import yamlfile
-from .errors import LoadError, UserError
-from .recipe import Recipe
+from .. import yamlfile
+from ..errors import LoadError, UserError
+from ..recipe import Recipe
 
 
 def path(recipe: Recipe) -> Path:

@@ -12,10 +12,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from . import console, downloads, manifest
+from .. import console, manifest
+from ..errors import UserError
+from ..sections import Source
+from . import downloads
 from . import source as sources
-from .errors import UserError
-from .sections import Source
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 POINTER = re.compile(

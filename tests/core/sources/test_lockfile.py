@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.core import lockfile
 from tasks.core.errors import UserError
+from tasks.core.sources import lockfile
 from tests.conftest import Project
 
 TEXT = "base: {path: x}\n"

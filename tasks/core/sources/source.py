@@ -11,10 +11,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from . import console, digests, lockfile, manifest
-from .errors import UserError
-from .recipe import Recipe
-from .sections import Base, Source
+from .. import console, digests, manifest
+from ..errors import UserError
+from ..recipe import Recipe
+from ..sections import Base, Source
+from . import lockfile
 
 # What a download leaves beside the files that were asked for.
 NOT_OURS = frozenset({".git", ".cache", ".gitattributes", ".DS_Store", "__pycache__"})
@@ -68,7 +69,7 @@ def key(recipe: Recipe, source: Source, at: str) -> dict[str, Any]:
         return {f"{at}.digest": source.digest}
     found = _locked(recipe, source, at)
     if found is None:
-        from .inputs import NotReady
+        from ..inputs import NotReady
 
         raise NotReady(at)
     content = found["files"] or [source.allow, source.ignore]

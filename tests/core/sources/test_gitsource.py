@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from tasks import base
-from tasks.core import digests, downloads, gitsource, paths
+from tasks.core import digests, paths
 from tasks.core.errors import LoadError
 from tasks.core.recipe import Recipe
 from tasks.core.sections import Base
+from tasks.core.sources import downloads, gitsource
 from tests.conftest import Project
-from tests.core.test_hub import build, content, lock, model
+from tests.core.sources.test_hub import build, content, lock, model
 from tests.services import git
 
 pytestmark = pytest.mark.needs("git", "git-lfs")

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from . import downloads, manifest
+from .. import manifest
+from ..errors import UserError
+from ..sections import Data, Source
+from . import downloads
 from .downloads import Remote
-from .errors import UserError
-from .sections import Data, Source
 
 DEFAULT_REVISION = "master"
 # A listing of models ends here without a word (modelscope_hub: REPO_FILES_TRUNCATION_LIMIT).

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..errors import UserError
+from ..sections import Data, Source
 from . import downloads
 from .downloads import Remote
-from .errors import UserError
-from .sections import Data, Source
 
 DEFAULT_REVISION = "main"
 Files = dict[str, dict[str, Any]]

@@ -9,10 +9,11 @@ from urllib.parse import quote
 import pytest
 
 from tasks import data
-from tasks.core import digests, modelscope, paths, stage
+from tasks.core import digests, paths, stage
 from tasks.core.sections import Data
+from tasks.core.sources import modelscope
 from tests.conftest import Project
-from tests.core.test_hub import build, content, lock, model
+from tests.core.sources.test_hub import build, content, lock, model
 from tests.services import web
 from tests.services.web import Web
 

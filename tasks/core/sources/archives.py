@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import unquote, urlsplit
 
+from ..errors import UserError
+from ..sections import Source
 from . import downloads
 from . import source as sources
 from .downloads import Remote
-from .errors import UserError
-from .sections import Source
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 Open = Callable[[], IO[bytes]]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import source
 from tasks.core.errors import UserError
+from tasks.core.sources import source
 
 
 @pytest.fixture

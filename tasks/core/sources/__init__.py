@@ -1,0 +1,1 @@
+"""Where bases, data and adapters come from: hubs, git, archives, folders."""
