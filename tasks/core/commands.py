@@ -14,6 +14,7 @@ from . import console, digests, manifest, paths, plan, store
 from .manifest import Manifest
 from .plan import Step
 from .recipe import Recipe
+from .sources import downloads
 
 JSON = {
     "name": "json",
@@ -84,7 +85,7 @@ class Check(DoitCmdBase):  # type: ignore[misc]  # doit is untyped
 
 
 class Gc(DoitCmdBase):  # type: ignore[misc]  # doit is untyped
-    """`doit gc`: shrink the store."""
+    """`doit gc`: shrink the store, and drop downloads that nothing links to."""
 
     doc_purpose = "drop from the store what was used longest ago, down to its limit"
     doc_usage = ""
@@ -100,8 +101,8 @@ class Gc(DoitCmdBase):  # type: ignore[misc]  # doit is untyped
     )
 
     def _execute(self, all: bool) -> int:  # noqa: A002  # the option's name
-        freed = store.collect(0 if all else store.limit())
-        console.say(f"{console.size(freed)} freed in {store.folder()}")
+        freed = store.collect(0 if all else store.limit()) + downloads.collect()
+        console.say(f"{console.size(freed)} freed in {paths.build()}")
         return 0
 
 

@@ -49,6 +49,22 @@ def place(digest: str) -> Path:
     return paths.build() / ".downloads" / digest.replace(":", "-")
 
 
+def collect(now: float | None = None) -> int:
+    """Drop fetched files that no stage links to; return the bytes that were freed.
+
+    What came within the last day stays: a build may be about to link it.
+    """
+    folder, freed = paths.build() / ".downloads", 0
+    models = [path for path in paths.build().glob("*") if not path.name.startswith(".")]
+    linked = {p.resolve() for model in models for p in model.rglob("*") if p.is_symlink()}
+    for path in folder.glob("*"):
+        stat = path.stat()
+        if path.resolve() not in linked and stat.st_mtime < (now or time.time()) - 86400:
+            path.unlink()
+            freed += stat.st_size
+    return freed
+
+
 def fetch(
     remotes: Sequence[Remote],
     folder: Path,
