@@ -45,6 +45,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(f"needs {', '.join(missing)}; install it with your package manager")
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI, fail when a test was skipped for want of a tool: `.ci/run` should have installed it."""
+    reporter = session.config.pluginmanager.getplugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    missed = [report.nodeid for report in skipped if "needs " in str(report.longrepr)]
+    if MUST_RUN and missed:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print(f"\nskipped for want of a tool that .ci/run installs: {', '.join(missed)}")
+
+
 @dataclass(frozen=True)
 class Project:
     """Recipes and results of a test of its own."""

@@ -31,6 +31,7 @@ class Settings:
         toolchain_xtuner: an interpreter that has xtuner, used instead of our own toolchain.
         store: the folder of the local store; empty for one in the build folder.
         store_limit: how much of the disk the store may take for itself.
+        store_s3: a store that a team shares, `s3://bucket/prefix` on the S3 server.
         torch: which build of torch a toolchain gets: cpu, cuda or auto.
         pools_gpu: how many GPUs stages may share; those that there are if it is not set.
         registry: where images are pushed, `host[:port][/prefix]`.
@@ -50,6 +51,7 @@ class Settings:
     pools_gpu: str = ""
     store: str = ""
     store_limit: str = "100GB"
+    store_s3: str = ""
     registry: str = ""
     registry_ca: str = ""
     registry_insecure: str = ""

@@ -13,15 +13,17 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from . import console, digests, manifest, paths, publish, settings
+from . import console, digests, manifest, paths, publish, settings, shared
 from .errors import UserError
 from .manifest import Manifest
 
 FICLONE = 0x40049409
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -36,25 +38,28 @@ def keep(receipt: Manifest, place: Path) -> None:
     if any((place / file.path).is_symlink() for file in receipt.files):
         return
     try:
-        _link_all({place / file.path: _blob(file.digest) for file in receipt.files})
-        _write(_result(receipt.key), (place / manifest.NAME).read_bytes())
+        _link_all({place / file.path: blob(file.digest) for file in receipt.files})
+        write(result(receipt.key), (place / manifest.NAME).read_bytes())
     except OSError as error:
         where = "another file system" if error.errno == errno.EXDEV else error.strerror
         console.say(f"   not kept in the store {folder()}: {where}")
         return
+    shared.keep(receipt)
     collect(limit())
 
 
 def restore(stage: str, model: str, key: str) -> Path | None:
     """Return a scratch folder with the stored result of a key, ready to be published, if any."""
     receipt = look_up(stage, key)
+    if receipt is None and shared.fetch(stage, key):
+        receipt = look_up(stage, key)
     if receipt is None:
         return None
     scratch = publish.prepare(model, stage, key, resumes=False)
     try:
-        _link_all({_blob(file.digest): scratch / file.path for file in receipt.files})
+        _link_all({blob(file.digest): scratch / file.path for file in receipt.files})
         manifest.write(replace(receipt, model=model), scratch)
-        os.utime(_result(key))
+        os.utime(result(key))
     except OSError as error:
         console.say(f"   not restored from the store {folder()}: {error.strerror}")
         shutil.rmtree(scratch, ignore_errors=True)
@@ -64,22 +69,27 @@ def restore(stage: str, model: str, key: str) -> Path | None:
 
 def look_up(stage: str, key: str) -> Manifest | None:
     """Return the manifest of a stored result that is whole; a broken one is thrown away."""
-    path = _result(key)
+    path = result(key)
     receipt = manifest.read(path)
     if receipt is None or receipt.key != key or receipt.stage != stage:
         path.unlink(missing_ok=True)
         return None
-    if not all(map(is_inside, (file.path for file in receipt.files))):
+    if not is_sound(receipt):
         console.say(f"   {path} names files outside the stage's folder; it is thrown away")
         path.unlink()
         return None
     for file in receipt.files:
-        blob = _blob(file.digest)
-        if not _holds(blob, file.size, file.digest):
-            blob.unlink(missing_ok=True)
+        held = blob(file.digest)
+        if not holds(held, file.size, file.digest):
+            held.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             return None
     return receipt
+
+
+def is_sound(receipt: Manifest) -> bool:
+    """Return whether what a manifest names can lead nowhere but to its own files."""
+    return all(is_inside(file.path) and DIGEST.fullmatch(file.digest) for file in receipt.files)
 
 
 def is_inside(path: str) -> bool:
@@ -122,27 +132,27 @@ def collect(most: int) -> int:
         used += cost
         kept |= names
     freed = 0
-    for blob in blobs.glob("??/*"):
-        if f"sha256:{blob.name}" not in kept:
-            freed += blob.stat().st_size if blob.stat().st_nlink == 1 else 0
-            blob.unlink(missing_ok=True)
+    for path in blobs.glob("??/*"):
+        if f"sha256:{path.name}" not in kept:
+            freed += path.stat().st_size if path.stat().st_nlink == 1 else 0
+            path.unlink(missing_ok=True)
     return freed
 
 
 def _cost(digest: str) -> int:
     try:
-        stat = _blob(digest).stat()
+        stat = blob(digest).stat()
     except OSError:
         return 0
     return stat.st_size if stat.st_nlink == 1 else 0
 
 
-def _holds(blob: Path, size: int, digest: str) -> bool:
+def holds(path: Path, size: int, digest: str) -> bool:
     """Return whether a blob is what its name says; read only where its state is not known."""
     try:
-        if blob.is_symlink() or blob.stat().st_size != size:
+        if path.is_symlink() or path.stat().st_size != size:
             return False
-        return digests.of_file(blob) == digest
+        return digests.of_file(path) == digest
     except (OSError, UserError):
         return False
 
@@ -172,17 +182,20 @@ def _link(path: Path, place: Path) -> None:
     os.link(path, place)
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}")
     new.write_bytes(content)
     new.replace(path)
 
 
-def _blob(digest: str) -> Path:
+def blob(digest: str) -> Path:
+    """Return where a file's bytes lie."""
     name = digest.removeprefix("sha256:")
     return folder() / "blobs" / name[:2] / name
 
 
-def _result(key: str) -> Path:
+def result(key: str) -> Path:
+    """Return where a result's manifest lies."""
     return folder() / "results" / f"{key.removeprefix('sha256:')}.json"
