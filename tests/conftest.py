@@ -46,7 +46,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In CI, fail when a test was skipped for want of a tool: `.ci/run` should have installed it."""
+    """In CI, fail when a test was skipped for want of a tool: `.ci/run` installs them all."""
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter else []
     missed = [report.nodeid for report in skipped if "needs " in str(report.longrepr)]
