@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 
 from tasks import ON_REQUEST, STAGES
-from tasks.core import console, memory, pipeline, recipe, settings, toolchain
+from tasks.core import console, memory, pipeline, recipe, toolchain
 from tasks.core.stage import TaskDict
 
+RECIPES = recipe.load(reserved=pipeline.reserved(STAGES))
 DOIT_CONFIG = {
-    "default_tasks": [settings.current().default],
+    "default_tasks": pipeline.default(RECIPES),
     "check_file_uptodate": memory.Checker,
     "reporter": console.Reporter,
     "par_type": "thread",
 }
-RECIPES = recipe.load(reserved=pipeline.reserved(STAGES))
 
 
 def task_pipeline() -> Iterator[TaskDict]:

@@ -23,7 +23,7 @@ def wanted(recipe: Recipe) -> bool:
 def task(recipe: Recipe) -> TaskDict:
     return {
         "doc": f"{template(recipe)} -> config.py",
-        "file_dep": [template(recipe)],
+        "file_dep": render.with_included(template(recipe)),
         "targets": ["config.py"],
     }
 

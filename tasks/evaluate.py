@@ -81,6 +81,9 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     (folder / "report.json").write_text(text, encoding="utf-8")
     page = render.text(TEMPLATE, model=recipe.name, base=recipe.base.label, **report)
     (folder / "report.md").write_text(page, encoding="utf-8")
+    # A gate that is not met leaves no result; people will want to see the answers all the same.
+    seen = paths.log(recipe.name, "evaluate").with_suffix(".md")
+    seen.write_text(page, encoding="utf-8")
     _apply_gate(recipe, scores, rows)
     shown = {name: found["tool_call_valid"] for name, found in scores.items()}
     return {**scores, "valid": " -> ".join(f"{share:.1%}" for share in shown.values())}
@@ -183,7 +186,8 @@ def _apply_gate(recipe: Recipe, scores: dict[str, Any], rows: list[dict[str, Any
     )
     raise UserError(
         f"{recipe.file}: evaluate.gate.tool_call_valid: {reached:.1%} of the answers are valid, "
-        f"{least:.1%} are asked for; train longer or on more data, or lower the gate\n{examples}"
+        f"{least:.1%} are asked for; train longer or on more data, or lower the gate; all answers "
+        f"are in {paths.log(recipe.name, 'evaluate').with_suffix('.md')}\n{examples}"
     )
 
 

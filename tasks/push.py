@@ -35,7 +35,9 @@ def task(recipe: Recipe) -> TaskDict:
     sources = [stage for stage, _ in dockerfile.sources(recipe)]
     return {
         "doc": f"image -> {place(recipe)}",
-        "file_dep": [paths.manifest(recipe.name, stage) for stage in [*sources, "image"]],
+        "file_dep": [
+            paths.manifest(recipe.name, stage) for stage in [*sources, "image", *recipe.gates]
+        ],
         "targets": ["reference"],
     }
 

@@ -43,13 +43,12 @@ def key(recipe: Recipe) -> dict[str, Any]:
 
 def command(recipe: Recipe, folder: Path) -> list[str]:
     """Return the command that trains in a folder, from its last checkpoint if it has one."""
-    config = paths.output(recipe.name, "config") / "config.py"
     newest = checkpoints.newest(folder)
     options = ["resume=True", f"load_from={newest.absolute()}"] if newest else []
     if not torchbuild.has_gpu():
         options.append("env_cfg.dist_cfg.backend=gloo")
     extra = ["--cfg-options", *options] if options else []
-    return xtuner.command("train", config, "--work-dir", folder, *extra)
+    return xtuner.command("train", _config(recipe), "--work-dir", folder, *extra)
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
@@ -57,10 +56,13 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     _check_machine(recipe)
     checkpoints.drop_broken(folder)
     log = paths.log(recipe.name, "train")
-    history = log.with_suffix(".jsonl")
+    # In the scratch folder, as it belongs to this key; `_keep_results` takes it away.
+    history = folder / "history.jsonl"
     records = _earlier(history, folder)
-    with history.open("w", encoding="utf-8") as file:
-        file.writelines(record.json() for record in records)
+    aside = history.with_suffix(".new")
+    aside.write_text("".join(record.json() for record in records), encoding="utf-8")
+    aside.replace(history)
+    with history.open("a", encoding="utf-8") as file:
 
         def follow(line: str) -> None:
             record = trainlog.parse(line)
@@ -75,6 +77,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
             xtuner.run(command(recipe, folder), recipe, log, follow, devices=processes)
         finally:
             console.clear()
+            shutil.copyfile(history, log.with_suffix(".jsonl"))
     _check(recipe, records, folder, log)
     _keep_results(records, folder)
     last = records[-1]
@@ -84,6 +87,13 @@ def run(recipe: Recipe, folder: Path) -> Facts:
 def _check_machine(recipe: Recipe) -> None:
     """Refuse what this machine cannot do, before minutes are spent on finding out."""
     train = _train(recipe)
+    launch = train.launch
+    if launch.processes > 1 or launch.nodes > 1 or launch.deepspeed:
+        raise UserError(
+            f"{recipe.file}: train.launch: training with several processes, on several nodes or "
+            "with DeepSpeed is not built in yet; take processes, nodes and deepspeed out to train "
+            f"with one process, or start xtuner by hand with {_config(recipe)}"
+        )
     if torchbuild.has_gpu():
         return
     for where, value, cure in (
@@ -95,6 +105,10 @@ def _check_machine(recipe: Recipe) -> None:
                 f"{recipe.file}: {where}: {value} needs a GPU and this machine has none; "
                 f"say {cure}, or train where there is one"
             )
+
+
+def _config(recipe: Recipe) -> Path:
+    return paths.output(recipe.name, "config") / "config.py"
 
 
 def _check(recipe: Recipe, records: list[Record], folder: Path, log: Path) -> None:

@@ -48,7 +48,7 @@ def task(recipe: Recipe) -> TaskDict:
     assert recipe.upload is not None
     return {
         "doc": f"model -> s3://{recipe.upload.bucket}/{root(recipe)}",
-        "file_dep": [paths.manifest(recipe.name, recipe.weights)],
+        "file_dep": [paths.manifest(recipe.name, s) for s in [recipe.weights, *recipe.gates]],
         "targets": [OBJECTS],
         "params": [VERIFY],
         "uptodate": [(is_unasked, [])],

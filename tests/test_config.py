@@ -213,3 +213,16 @@ def test_only_what_can_change_the_config_is_in_its_key() -> None:
     keys = config.key(recipe())
     assert all(name.startswith("train.") or name == "base.trust_remote_code" for name in keys)
     assert keys["train.lr"] == 2e-4
+
+
+def test_a_template_that_the_recipes_own_includes_is_an_input(project: Project) -> None:
+    folder = project.recipes / "inc"
+    folder.mkdir()
+    (folder / "own.py.j2").write_text('{% extends "extra.j2" %}')
+    (folder / "extra.j2").write_text("x = 1\n")
+    text = "train: {prompt_template: default, max_iters: 10, template: own.py.j2}\n"
+    recipe = project.recipe("inc", f"base: {{path: base}}\ndata: {{path: data}}\n{text}")
+
+    found = config.task(recipe)["file_dep"]
+
+    assert found == [folder / "own.py.j2", folder / "extra.j2"]

@@ -301,3 +301,22 @@ def test_broken_notes_cost_nothing_but_time(toy: Toy, name: str) -> None:
     assert code == 0
     assert toy.result() == before
     assert toy.run("plan")[0] == 0
+
+
+def test_a_byte_that_changed_in_one_model_is_not_handed_to_another(toy: Toy) -> None:
+    toy.run()
+    path = toy.built / "first" / "out" / "b"
+    good = path.read_bytes()
+    path.write_bytes(good.upper())
+    other = toy.folder / "recipes" / "n"
+    other.mkdir()
+    for name, text in (("in.txt", "another input\n"), ("pause", "0"), ("pause2", "0")):
+        (other / name).write_text(text)
+    (toy.folder / "recipes" / "n.yaml").write_text("base: {path: .}\n")
+
+    toy.run()
+    subprocess.run(["rm", "-r", toy.folder / "build" / "n"], check=True)
+    toy.run()
+
+    for model in ("m", "n"):
+        assert (toy.folder / "build" / model / "first" / "out" / "b").read_bytes() == good

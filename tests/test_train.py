@@ -187,3 +187,13 @@ def test_losses_are_kept_without_their_times(tmp_path: Path) -> None:
         {"iter": 20, "loss": 1.0, "lr": 1e-3, "grad_norm": 0.5},
     ]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["iter_20.pth", "losses.jsonl"]
+
+
+@pytest.mark.parametrize("launch", ["processes: 2", "nodes: 6", "deepspeed: zero3_offload"])
+def test_what_is_not_built_in_is_refused_and_not_done_halfway(
+    project: Project, tmp_path: Path, launch: str
+) -> None:
+    recipe = project.recipe("m", SHORT.replace("threads: 1", launch))
+
+    with pytest.raises(UserError, match=r"train\.launch: .* is not built in yet"):
+        train.run(recipe, tmp_path)

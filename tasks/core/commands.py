@@ -11,6 +11,7 @@ from doit.cmd_base import DoitCmdBase
 from doit.control import TaskControl
 
 from . import console, digests, manifest, paths, plan, store
+from .errors import LoadError, UserError
 from .manifest import Manifest
 from .plan import Step
 from .recipe import Recipe
@@ -101,7 +102,10 @@ class Gc(DoitCmdBase):  # type: ignore[misc]  # doit is untyped
     )
 
     def _execute(self, all: bool) -> int:  # noqa: A002  # the option's name
-        freed = store.collect(0 if all else store.limit()) + downloads.collect()
+        try:
+            freed = store.collect(0 if all else store.limit()) + downloads.collect()
+        except UserError as error:
+            raise LoadError([str(error)]) from None
         console.say(f"{console.size(freed)} freed in {paths.build()}")
         return 0
 

@@ -121,6 +121,8 @@ def _do(work: Callable[[sqlite3.Connection], object]) -> tuple[object, ...] | No
     path = paths.build() / ".digests.db"
     try:
         result = work(_database(path))
+    except sqlite3.OperationalError:  # busy, or a disk that is full: ask again next time
+        return None
     except sqlite3.DatabaseError:
         _open.pop(path, None)
         with contextlib.suppress(OSError):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from . import digests
+from . import digests, manifest
 from .errors import UserError
 
 # In the words of .dockerignore, which is rendered from this list: Docker leaves out the same files.
@@ -49,11 +49,18 @@ def outgoing(folder: Path) -> list[str]:
 
     Raises:
         UserError: there is none, or one cannot be packed: a link that leads to a folder or nowhere,
-            a device or socket, a name that tools downstream would misread.
+            a device or socket, a name that tools downstream would misread; a file of no stage.
     """
     found = sorted(_walk(folder, ""))
     if not found:
         raise UserError(f"{folder}: holds no file of a model; build it anew")
+    receipt = manifest.read(folder / manifest.NAME)
+    made = {file.path for file in receipt.files} if receipt else set(found)
+    strange = [path for path in found if path not in made]
+    if strange:
+        raise UserError(
+            f"{folder / strange[0]}: no stage made this; take it away, or it would go out"
+        )
     return found
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from . import stage
-from .errors import UserError
+from . import settings, stage
+from .errors import LoadError, UserError, nearest
 from .recipe import Recipe
 from .stage import Stage, TaskDict
 
@@ -22,6 +22,21 @@ COMMANDS = (
 def reserved(stages: Mapping[str, Stage]) -> frozenset[str]:
     """Return the names that no model may have."""
     return frozenset([*stages, *COMMANDS, "ledger.jsonl"])
+
+
+def default(recipes: Sequence[Recipe]) -> list[str]:
+    """Return what plain `doit` builds: the model that the settings name, else the first there is.
+
+    Raises:
+        LoadError: the settings name a model that there is not.
+    """
+    found, names = settings.current(), [recipe.name for recipe in recipes]
+    if found.default in names or not names:
+        return [found.default]
+    if "default" in found.sources:
+        guess = nearest(found.default, names) or f"; there are {', '.join(names)}"
+        raise LoadError([f"{found.where('default')}: no recipe '{found.default}'{guess}"])
+    return names[:1]
 
 
 def tasks(stages: Mapping[str, Stage], recipes: Sequence[Recipe]) -> Iterator[TaskDict]:

@@ -43,14 +43,14 @@ def devices(count: int) -> Iterator[dict[str, str]]:
 def names() -> list[str]:
     """Return the devices: as many as the settings say, else those that this build may see."""
     given = settings.current().pools_gpu
-    if given:
-        if not given.isdigit():
-            where = settings.current().where("pools_gpu")
-            raise UserError(f"{where}: '{given}' is no number of devices")
-        return list(map(str, range(int(given))))
+    if given and not given.isdigit():
+        where = settings.current().where("pools_gpu")
+        raise UserError(f"{where}: '{given}' is no number of devices")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [name for name in visible.split(",") if name]
+        return [name for name in visible.split(",") if name][: int(given) if given else None]
+    if given:
+        return list(map(str, range(int(given))))
     return _ask_driver() if torchbuild.has_gpu() else []
 
 

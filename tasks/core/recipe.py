@@ -70,6 +70,12 @@ class Recipe(Section):
         """The stage whose folder is the finished model."""
         return "merge" if self.tuned else "base"
 
+    @property
+    def gates(self) -> list[str]:
+        """The stage that must have passed before the model leaves this machine, if there is one."""
+        gate = self.evaluate and self.evaluate.gate.tool_call_valid
+        return ["evaluate"] if gate is not None else []
+
     def slice(self, *prefixes: str) -> dict[str, Any]:
         """Return the values below some key paths, flat: `{"train.lr": 0.0002, ...}`.
 

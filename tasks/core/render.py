@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from .errors import UserError
 
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
+
+INCLUDED = re.compile(r"{%[-+]?\s*(?:include|extends|import|from)\s+[\"']([^\"']+)[\"']")
 
 
 def text(template: str, **variables: Any) -> str:
@@ -26,6 +29,21 @@ def own_text(template: Path, **variables: Any) -> str:
         UserError: the template is broken or asks for a variable that there is not.
     """
     return _render(template.parent, template.name, variables)
+
+
+def with_included(template: Path) -> list[Path]:
+    """Return a template and all that it includes, extends or imports, which are inputs as well."""
+    found, left = [], [template]
+    while left:
+        path = left.pop()
+        if path in found or not path.is_file():
+            continue
+        found.append(path)
+        text = path.read_text(encoding="utf-8", errors="replace")
+        for name in INCLUDED.findall(text):
+            places = (template.parent / name, paths.TEMPLATES / name)
+            left += [place for place in places if place.is_file()][:1]
+    return found or [template]
 
 
 def _render(folder: Path, template: str, variables: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -140,7 +141,7 @@ def act(name: str, stage: Stage, recipe: Recipe) -> TaskFailed | None:
 
 def execute(name: str, stage: Stage, recipe: Recipe) -> None:
     """Make a stage's result and publish it, unless another build just did."""
-    forced = is_fresh(name, stage, recipe)
+    forced = bool({"-a", "--always-execute"} & set(sys.argv))
     with lock.held(recipe.name, name):
         if not forced and is_fresh(name, stage, recipe):
             return
@@ -201,7 +202,8 @@ def _work(name: str, stage: Stage, recipe: Recipe, before: dict[str, Any], key: 
 
 
 def clean(name: str, recipe: Recipe) -> None:
-    """Remove a stage's result, its unfinished work and its log."""
-    shutil.rmtree(paths.output(recipe.name, name), ignore_errors=True)
-    publish.sweep(recipe.name, name)
-    paths.log(recipe.name, name).unlink(missing_ok=True)
+    """Remove a stage's result, its unfinished work and its log; wait for a build that makes it."""
+    with lock.held(recipe.name, name):
+        shutil.rmtree(paths.output(recipe.name, name), ignore_errors=True)
+        publish.sweep(recipe.name, name)
+        paths.log(recipe.name, name).unlink(missing_ok=True)

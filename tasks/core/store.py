@@ -9,7 +9,6 @@ the stage's folder and every blob has the digest that its name says.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -55,8 +54,11 @@ def restore(stage: str, model: str, key: str) -> Path | None:
         receipt = look_up(stage, key)
     if receipt is None:
         return None
-    scratch = publish.prepare(model, stage, key, resumes=False)
+    # Other keys' scratch folders stay: one may hold an unfinished training.
+    scratch = publish.prepare(model, stage, key, resumes=True)
     try:
+        shutil.rmtree(scratch)
+        scratch.mkdir()
         _link_all({blob(file.digest): scratch / file.path for file in receipt.files})
         manifest.write(replace(receipt, model=model), scratch)
         os.utime(result(key))
@@ -159,13 +161,22 @@ def holds(path: Path, size: int, digest: str) -> bool:
 
 def _link_all(links: dict[Path, Path]) -> None:
     """Link files to places, and carry their digests over: a new name changes a file's state."""
-    known = {path: digests.known(path) for path in links}
+    known = {path: digest for path in links if (digest := digests.known(path))}
     for path, place in links.items():
         place.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
+        # What lies there is taken for what it was only if it still is.
+        if not _is_same(place, known.get(path)):
+            place.unlink(missing_ok=True)
             _link(path, place)
-    digests.remember_all({p: digest for p, digest in known.items() if digest})
-    digests.remember_all({links[p]: digest for p, digest in known.items() if digest})
+    digests.remember_all(known)
+    digests.remember_all({links[path]: digest for path, digest in known.items()})
+
+
+def _is_same(place: Path, digest: str | None) -> bool:
+    try:
+        return digest is not None and digests.of_file(place) == digest
+    except (OSError, UserError):
+        return False
 
 
 def _link(path: Path, place: Path) -> None:

@@ -61,12 +61,13 @@ def digest(name: str) -> str:
     if given:
         found = _probe(given)["versions"]
         return f"{name}-{paths.short(manifest.digest_of(found))}"
-    return f"{name}-{paths.short(_digest(_lock(name)))}"
+    return f"{name}-{_pins(name)}"
 
 
 def folder(name: str) -> Path:
     """Return where our own toolchain lives."""
-    return paths.build() / ".toolchains" / f"{name}-{paths.short(_digest(_lock(name)))}"
+    kind = "-cuda" if torchbuild.is_cuda() else ""
+    return paths.build() / ".toolchains" / f"{name}-{_pins(name)}{kind}"
 
 
 def python(name: str) -> str:
@@ -146,6 +147,12 @@ def _make(name: str) -> None:
 def _progress(line: str) -> None:
     if line.startswith(("Collecting", "Installing", "Downloading", "Processing")):
         console.status(line[:70])
+
+
+def _pins(name: str) -> str:
+    """Return the digest of all that is pinned: the lock, and torch beside it."""
+    pins = [_digest(_lock(name)), torchbuild.VERSION]
+    return paths.short(manifest.digest_of(pins))
 
 
 def _lock(name: str) -> Path:

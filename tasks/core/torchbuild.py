@@ -72,6 +72,12 @@ def wants_cuda() -> bool:
     if wish not in ("auto", "cpu", "cuda"):
         where = settings.current().where("torch")
         raise UserError(f"{where}: '{wish}' is no build of torch; say auto, cpu or cuda")
+    return is_cuda()
+
+
+def is_cuda() -> bool:
+    """Return whether this machine's toolchain has CUDA; a wrong wish is judged later."""
+    wish = settings.current().torch
     return wish == "cuda" or (wish == "auto" and has_gpu())
 
 

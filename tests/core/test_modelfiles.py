@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tasks.core import modelfiles
 from tasks.core.errors import UserError
+from tests.conftest import Project
 
 
 @pytest.mark.parametrize(
@@ -154,3 +155,11 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None
         file.write(b"new")
     with pytest.raises(UserError, match="changed while it was read"):
         list(reading)
+
+
+def test_a_file_that_no_stage_made_does_not_go_out(project: Project) -> None:
+    folder = project.result("m", "merge", {"model.safetensors": b"x"})
+    (folder / ".env.notes").write_text("a password")
+
+    with pytest.raises(UserError, match=r"\.env\.notes: no stage made this"):
+        modelfiles.outgoing(folder)

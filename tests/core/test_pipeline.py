@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tasks import ON_REQUEST, STAGES
-from tasks.core import pipeline
+from tasks.core import pipeline, settings
+from tasks.core.errors import LoadError
 from tests.conftest import Project
 
 BASE = "base: {path: base}\n"
@@ -39,3 +42,21 @@ def test_a_model_s_task_is_its_stages_but_those_on_request(project: Project) -> 
 
 def test_stages_and_commands_are_reserved() -> None:
     assert {"base", "merge", "list", "clean", "plan", "toolchain"} <= pipeline.reserved(STAGES)
+
+
+def test_plain_doit_builds_the_first_model_where_the_default_is_not_there(
+    project: Project,
+) -> None:
+    recipe = project.recipe("mine", "base: {path: base}\n")
+
+    assert pipeline.default([recipe]) == ["mine"]
+
+
+def test_a_default_that_was_asked_for_and_is_not_there_is_an_error(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELWRIGHT_DEFAULT", "mein")
+    settings.current.cache_clear()
+
+    with pytest.raises(LoadError, match="MODELWRIGHT_DEFAULT: no recipe 'mein', perhaps you meant"):
+        pipeline.default([project.recipe("mine", "base: {path: base}\n")])

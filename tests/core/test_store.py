@@ -164,3 +164,13 @@ def test_a_finished_scratch_folder_is_published_and_not_made_again(project: Proj
     assert scratch is not None
 
     assert publish.finished("m", "merge", receipt.key) == scratch
+
+
+def test_restoring_one_key_leaves_the_unfinished_work_of_another(project: Project) -> None:
+    receipt = kept(project)
+    unfinished = paths.scratch("m", "merge", f"sha256:{'b' * 64}")
+    unfinished.mkdir(parents=True)
+    (unfinished / "iter_8.pth").write_bytes(b"weeks of work")
+
+    assert restored(receipt, "m") is not None
+    assert (unfinished / "iter_8.pth").exists()

@@ -50,8 +50,7 @@ def run(
         devices: how many GPUs it wants; it waits for them.
     """
     environ = dict(ENVIRON)
-    if recipe.base.trust_remote_code:
-        environ["XTUNER_TRUST_REMOTE_CODE"] = "1"
+    environ["XTUNER_TRUST_REMOTE_CODE"] = str(int(recipe.base.trust_remote_code))
     if recipe.train and recipe.train.launch.threads:
         environ["OMP_NUM_THREADS"] = str(recipe.train.launch.threads)
     cwd = paths.build() / recipe.name
