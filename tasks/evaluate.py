@@ -83,6 +83,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     (folder / "report.md").write_text(page, encoding="utf-8")
     # A gate that is not met leaves no result; people will want to see the answers all the same.
     seen = paths.log(recipe.name, "evaluate").with_suffix(".md")
+    seen.parent.mkdir(parents=True, exist_ok=True)
     seen.write_text(page, encoding="utf-8")
     _apply_gate(recipe, scores, rows)
     shown = {name: found["tool_call_valid"] for name, found in scores.items()}

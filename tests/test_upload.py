@@ -211,9 +211,15 @@ def test_what_others_did_to_the_bucket_is_noticed_and_undone(
 
 
 def test_objects_are_removed_only_by_prune_and_only_below_the_model(
-    recipe: Recipe, client: Minio, bucket: str, project: Project, capsys: Any
+    recipe: Recipe,
+    client: Minio,
+    bucket: str,
+    project: Project,
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert build(recipe) == ""
+    monkeypatch.setattr("sys.argv", ["doit", "-a", "upload:m"])
     (paths.output("m", "base") / "old.bin").write_bytes(b"x")
     for name in ("m/old.bin", "m2/keep", "m", "other/m/keep"):
         client.fput_object(bucket, name, str(paths.output("m", "base") / "old.bin"))

@@ -129,9 +129,14 @@ def test_a_result_that_another_build_just_made_is_taken(project: Project, recipe
     assert second.runs == 0
 
 
-def test_a_fresh_result_is_made_anew_when_doit_insists(project: Project, recipe: Recipe) -> None:
+def test_a_fresh_result_is_made_anew_only_when_people_insist(
+    project: Project, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = Made()
     act(made, recipe)
+    act(made, recipe)
+    assert made.runs == 1
+    monkeypatch.setattr("sys.argv", ["doit", "run", "-a"])
     act(made, recipe)
     assert made.runs == 2
 
