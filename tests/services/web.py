@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass
 class Web:
-    """What the server has and what it was asked; `cut` bytes are sent of the next answer."""
+    """What the server has and what it was asked; `cut` bytes are sent of the next longer answer."""
 
     url: str = ""
     pages: dict[str, bytes] = field(default_factory=dict)
@@ -53,5 +53,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if ranged and content is not None:
             self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
         self.end_headers()
-        cut, self.web.cut = self.web.cut, 0
+        cut = self.web.cut if len(body) > self.web.cut else 0
+        if cut:
+            self.web.cut = 0
         self.wfile.write(body[: cut or None])
