@@ -12,14 +12,8 @@ from doit.cmd_base import Command
 
 from . import catalog, console
 from .catalog import Row
+from .commands import JSON
 
-JSON = {
-    "name": "json",
-    "long": "json",
-    "type": bool,
-    "default": False,
-    "help": "print JSON for other programs",
-}
 HEADS = ("ARCHITECTURE", "MODALITY", "LORA", "NOW", "VLLM", "TOOL PARSER", "TEMPLATE", "EXAMPLE")
 
 
