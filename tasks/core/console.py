@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import threading
 import time
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from doit.reporter import ConsoleReporter
 
-from .manifest import Manifest
+from . import untouched
 
+if TYPE_CHECKING:
+    from .manifest import Manifest
+
+# Seconds after which work that goes on is worth a line where lines stay.
+SILENCE = 60.0
+_told = time.monotonic()
 # The task that a thread works on, where tasks run side by side.
 _task = threading.local()
 
 
 def start(task: str) -> None:
     """Note the task that this thread works on, so that its lines can be told from others'."""
-    _task.name = task
+    global _told
+    _task.name, _told = task, time.monotonic()
 
 
 def say(text: str) -> None:
@@ -28,9 +36,13 @@ def say(text: str) -> None:
 
 
 def status(text: str) -> None:
-    """Show progress: in place on a terminal, where it will be overwritten; else not at all."""
+    """Show progress: in place on a terminal, where it will be overwritten; else a line at times."""
+    global _told
     if sys.stdout.isatty() and _is_alone():
         print(f"\r\033[K   {text}", end="", flush=True)
+    elif time.monotonic() - _told >= SILENCE:
+        _told = time.monotonic()
+        say(f"   {text}")
 
 
 def _is_alone() -> bool:
@@ -41,6 +53,29 @@ def clear() -> None:
     """Take the progress line away."""
     if sys.stdout.isatty() and _is_alone():
         print("\r\033[K", end="", flush=True)
+
+
+class _Unheard(io.FileIO):
+    """A descriptor that swallows what nobody reads any more."""
+
+    def write(self, content: Any) -> int:
+        """Write, or pretend to once the reader has gone."""
+        try:
+            return super().write(content)
+        except BrokenPipeError:
+            return len(content)
+
+
+def outlive_reader() -> None:
+    """Go on when whoever reads our output leaves: `doit ... | head` stops no training."""
+    sys.stdout.flush()
+    raw = _Unheard(sys.stdout.fileno(), "w", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=sys.stdout.encoding,
+        errors=sys.stdout.errors,
+        line_buffering=raw.isatty(),
+    )
 
 
 def duration(seconds: float) -> str:
@@ -94,10 +129,17 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit is untyped
     desc = "what ran, what it made, what failed"
 
     def __init__(self, outstream: Any, options: Any) -> None:
-        super().__init__(outstream, options)
+        # doit took sys.stdout as it was when doit was imported.
+        super().__init__(sys.stdout if outstream is sys.__stdout__ else outstream, options)
         sys.excepthook = quietly
         self.started = time.monotonic()
         self.ran = 0
+        self.said = ""
+
+    def write(self, text: str) -> None:
+        """Print, and remember what was printed."""
+        super().write(text)
+        self.said += text
 
     def execute_task(self, task: Any) -> None:
         """Note a task that starts."""
@@ -121,3 +163,5 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit is untyped
             took = duration(time.monotonic() - self.started)
             outcome = f", {len(self.failures)} failed" if self.failures else ""
             self.write(f"{self.ran} task{plural} ran in {took}{outcome}\n")
+        elif not self.failures and not self.runtime_errors and not sys.exc_info()[0]:
+            untouched.note(sys.argv[1:], self.said)

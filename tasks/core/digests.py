@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from . import paths
+from . import console, paths, untouched
 from .errors import UserError
 
 State = tuple[int, int, int, int, int]
 BLOCK = 1 << 20
-# Two writes within one tick of the kernel's clock (250 Hz) leave the same times: before a file is
-# read, its last change must be older than a tick, so that a later one shows.
-TICK_NS = 4_000_000
+# What is smaller is read in no time.
+SMALL, LARGE = 1 << 16, 1 << 24
+# Reading goes on silently for half a second or so.
+SHOWN = 1 << 29
+# Before a file is read, its last change must be older than a tick, so that a later one shows.
+TICK_NS = untouched.TICK_NS
 
 _open: dict[Path, sqlite3.Connection] = {}
 
@@ -36,9 +40,12 @@ def of_file(path: Path) -> str:
     Raises:
         UserError: the file changed while it was read.
     """
-    known = _ask(state_of(path))
+    state = state_of(path)
+    known = _ask(state)
     if known:
         return known
+    if state[2] < SMALL and _ticks_left([state]):
+        return read(path)  # sooner than it could be noted
     _wait_a_tick([path])
     state = state_of(path)
     digest = read(path)
@@ -50,7 +57,11 @@ def of_file(path: Path) -> str:
 
 def state_of(path: Path) -> State:
     """Return what tells one state of a file from the next; a link's is that of its target."""
-    stat = path.stat()
+    untouched.saw(path)
+    return _state(path.stat())
+
+
+def _state(stat: os.stat_result) -> State:
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
@@ -74,12 +85,34 @@ def remember_all(known: Mapping[Path, str]) -> None:
     _keep({state: known[path] for path, state in before.items() if state_of(path) == state})
 
 
+@contextlib.contextmanager
+def carried(files: Iterable[Path]) -> Iterator[None]:
+    """Keep the digests of large files of many names while one of their names is taken away.
+
+    That changes a file's ctime, so it would be read again; a write would change its mtime, too.
+    """
+    with contextlib.ExitStack() as stack:
+        held = []
+        for path in files:
+            with contextlib.suppress(OSError):
+                shared = path.stat().st_nlink > 1 and path.stat().st_size >= LARGE
+                if shared and (digest := known(path)):
+                    file = stack.enter_context(path.open("rb"))
+                    held.append((file, _state(os.fstat(file.fileno())), digest))
+        yield
+        now = [(_state(os.fstat(file.fileno())), old, digest) for file, old, digest in held]
+        _keep({state: digest for state, old, digest in now if state[:4] == old[:4]})
+
+
 def _wait_a_tick(files: Iterable[Path]) -> None:
-    """Wait until a write to one of the files would show; ctime is what nobody can set."""
-    newest = max((state_of(path)[4] for path in files), default=0)
-    age = time.time_ns() - newest
-    if 0 <= age < TICK_NS:
-        time.sleep((TICK_NS - age) / 1e9)
+    """Wait until a write to one of the files would show."""
+    time.sleep(_ticks_left(map(state_of, files)))
+
+
+def _ticks_left(states: Iterable[State]) -> float:
+    """Return the seconds until a write would change a file's mtime."""
+    age = time.time_ns() - max((state[3] for state in states), default=0)
+    return (TICK_NS - age) / 1e9 if 0 <= age < TICK_NS else 0.0
 
 
 def _keep(known: Mapping[State, str]) -> None:
@@ -96,12 +129,17 @@ def forget(path: Path) -> None:
 
 def read(path: Path) -> str:
     """Return the digest of a file's bytes, whatever the cache says."""
-    sha = hashlib.sha256()
+    sha, done = hashlib.sha256(), 0
     buffer = bytearray(BLOCK)
     view = memoryview(buffer)
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
             sha.update(view[:count])
+            done += count
+            if done % SHOWN == 0:
+                console.status(f"reading {path.name}: {console.size(done)}")
+    if done >= SHOWN:
+        console.clear()
     return f"sha256:{sha.hexdigest()}"
 
 

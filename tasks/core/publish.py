@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from . import manifest, paths
+from . import digests, lock, manifest, paths
 
 
 def prepare(model: str, stage: str, key: str, *, resumes: bool) -> Path:
@@ -24,6 +24,16 @@ def sweep(model: str, stage: str) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
+def collect(model: str, stage: str, key: str) -> int:
+    """Remove what unfinished runs of other keys left; return the bytes that were freed."""
+    freed = 0
+    for leftover in paths.output(model, stage).parent.glob(f".{stage}-*"):
+        if leftover != paths.scratch(model, stage, key) and not lock.is_held(model, stage):
+            freed += sum(path.lstat().st_size for path in manifest.walk(leftover))
+            shutil.rmtree(leftover, ignore_errors=True)
+    return freed
+
+
 def finished(model: str, stage: str, key: str) -> Path | None:
     """Return the scratch folder of a run that was killed between its manifest and its renaming."""
     folder = paths.scratch(model, stage, key)
@@ -39,12 +49,19 @@ def publish(scratch: Path, model: str, stage: str) -> None:
     """
     place = paths.output(model, stage)
     old = place.parent / f".{stage}-old"
-    shutil.rmtree(old, ignore_errors=True)
+    remove(old)
     if place.exists() or place.is_symlink():
         place.rename(old)
     scratch.rename(place)
     _sync_names(place.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    remove(old)
+
+
+def remove(folder: Path) -> None:
+    """Remove a result; what the store shares of it stays known, and comes back at once."""
+    if folder.is_dir():
+        with digests.carried(manifest.walk(folder)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync_names(folder: Path) -> None:

@@ -31,8 +31,8 @@ COUNTS = (1, 200)
 FETCH = """
 import sys
 from pathlib import Path
-from tasks.core import hub
-from tasks.core.sections import Data, Source
+from tasks.core.sections import Source
+from tasks.core.sources import hub
 source = Source(hub="org/model")
 commit, files = hub.resolve(source)
 hub.fetch(source, commit, files, Path(sys.argv[1]) / "out")

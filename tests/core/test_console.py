@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 
 import pytest
 
@@ -62,9 +63,22 @@ class Screen(io.StringIO):
         return True
 
 
-def test_progress_shows_on_a_terminal_only(
+def test_progress_is_a_line_at_times_where_lines_stay(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    console.start("train:m")
+    for second in range(1, 150):
+        now = 1000.0 + second
+        console.status(f"after {second} s")
+    assert capsys.readouterr().out == "   after 60 s\n   after 120 s\n"
+
+
+def test_progress_shows_in_place_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.start("train:m")
     console.status("half")
     console.clear()
     assert capsys.readouterr().out == ""

@@ -174,3 +174,25 @@ def test_restoring_one_key_leaves_the_unfinished_work_of_another(project: Projec
 
     assert restored(receipt, "m") is not None
     assert (unfinished / "iter_8.pth").exists()
+
+
+@pytest.mark.parametrize("away", ["cleaned", "replaced"])
+def test_a_large_result_comes_back_without_being_read(
+    project: Project, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    """Taking a name away changes the file's ctime, which must not cost a reading of 16 GB."""
+    folder = project.result("m", "merge", {"w": b"w" * digests.LARGE})
+    receipt = manifest.read(folder / manifest.NAME)
+    assert receipt is not None
+    store.keep(receipt, folder)
+    if away == "cleaned":
+        publish.remove(folder)
+    else:
+        scratch = publish.prepare("m", "merge", f"sha256:{'c' * 64}", resumes=False)
+        publish.publish(scratch, "m", "merge")
+
+    def refuse(path: Path) -> str:
+        raise AssertionError(f"{path} is read again")
+
+    monkeypatch.setattr(digests, "read", refuse)
+    assert restored(receipt, "m") is not None
