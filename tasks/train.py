@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .core import checkpoints, console, paths, torchbuild, trainlog, xtuner
+from .core import checkpoints, console, losscurve, paths, preset, trainlog
 from .core.errors import UserError
+from .core.launching.job import Job
 from .core.recipe import Recipe
-from .core.sections import Train
+from .core.sections import ZERO, Train
 from .core.stage import Facts, TaskDict
 from .core.trainlog import Record
 
-VERSION = 1
+VERSION = 2
 # A killed training goes on from its newest checkpoint, in the folder where it was.
 RESUMES = True
+# A rate below this share of train.lr was never let out of its warm-up.
+FROZEN = 0.01
 
 
 def wanted(recipe: Recipe) -> bool:
@@ -26,92 +30,81 @@ def wanted(recipe: Recipe) -> bool:
 
 
 def task(recipe: Recipe) -> TaskDict:
-    train = _train(recipe)
-    number = recipe.checkpoint if recipe.checkpoint != "last" else train.max_iters
+    train, zero = _train(recipe), _train(recipe).launch.deepspeed
+    job = Job(recipe, train, paths.output(recipe.name, "train"))
+    numbers = checkpoints.numbers(recipe.checkpoint, train.max_iters)
+    names = ", ".join(f"iter_{number}.pth" for number in numbers) or "iter_N.pth"
     return {
-        "doc": f"{train.method}, {train.prompt_template} -> iter_{number or 'N'}.pth",
-        "file_dep": [paths.manifest(recipe.name, s) for s in ("base", "convert", "config")],
+        "doc": f"{train.method}, {train.prompt_template}, {job.shape()} -> {names}",
+        "file_dep": [
+            *(paths.manifest(recipe.name, s) for s in ("base", "convert", "config")),
+            *([job.own_zero] if zero and zero not in ZERO else []),
+        ],
         "task_dep": ["toolchain:xtuner"],
-        "targets": [f"iter_{number}.pth"] if number else [],
+        "targets": [f"iter_{number}.pth" for number in numbers],
     }
 
 
 def key(recipe: Recipe) -> dict[str, Any]:
-    """Return how many devices share a batch; all else is in what the config means."""
-    return recipe.slice("train.launch.processes", "train.launch.nodes", "train.launch.deepspeed")
+    """Return how many devices share a batch; all else is in what the config means.
 
-
-def command(recipe: Recipe, folder: Path) -> list[str]:
-    """Return the command that trains in a folder, from its last checkpoint if it has one."""
-    newest = checkpoints.newest(folder)
-    options = ["resume=True", f"load_from={newest.absolute()}"] if newest else []
-    if not torchbuild.has_gpu():
-        options.append("env_cfg.dist_cfg.backend=gloo")
-    extra = ["--cfg-options", *options] if options else []
-    return xtuner.command("train", _config(recipe), "--work-dir", folder, *extra)
+    On how many nodes the devices are changes nothing, and a preset leaves the batch as it is.
+    """
+    train = _train(recipe)
+    return {
+        "devices": train.launch.devices,
+        "effective batch": Job(recipe, train, Path()).effective_batch,
+        **recipe.slice("train.launch.deepspeed"),
+    }
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Train, follow the log, and keep what is the result: checkpoints and losses."""
-    _check_machine(recipe)
+    from .core import launching
+    from .core.launching.history import History
+
+    job = Job(recipe, preset.choice(recipe).train, folder)
+    launching.check(job)
     checkpoints.drop_broken(folder)
-    log = paths.log(recipe.name, "train")
     # In the scratch folder, as it belongs to this key; `_keep_results` takes it away.
-    history = folder / "history.jsonl"
-    records = _earlier(history, folder)
-    aside = history.with_suffix(".new")
-    aside.write_text("".join(record.json() for record in records), encoding="utf-8")
-    aside.replace(history)
-    with history.open("a", encoding="utf-8") as file:
+    history = History(folder)
+    console.say(f"   {job.shape()}")
+    try:
+        launching.run(job, _follower(history, job.train))
+    finally:
+        console.clear()
+        history.copy(job.log.with_suffix(".jsonl"))
+    _check(recipe, history.records, folder, job.log)
+    _keep_results(history.records, folder)
+    last = history.records[-1]
+    return {
+        "iterations": last.total,
+        "checkpoint": checkpoints.numbers(recipe.checkpoint, last.total)[-1],
+        "batch": job.effective_batch,
+        "loss": last.values["loss"],
+    }
 
-        def follow(line: str) -> None:
-            record = trainlog.parse(line)
-            if record:
-                records.append(record)
-                file.write(record.json())
-                file.flush()
-                console.status(record.line())
 
-        try:
-            processes = _train(recipe).launch.processes
-            xtuner.run(command(recipe, folder), recipe, log, follow, devices=processes)
-        finally:
+def _follower(history: Any, train: Train) -> Any:
+    """Return what takes a line of the log: its record is kept and shown."""
+    said = False
+
+    def follow(line: str) -> None:
+        nonlocal said
+        record = history.add(line)
+        if record is None:
+            return
+        console.status(record.line())
+        advice = "" if said else trainlog.advice(history.records, train.dataloader_num_workers)
+        if advice:
+            said = True
             console.clear()
-            shutil.copyfile(history, log.with_suffix(".jsonl"))
-    _check(recipe, records, folder, log)
-    _keep_results(records, folder)
-    last = records[-1]
-    return {"iterations": last.total, "checkpoint": _wanted(recipe, last), **_loss(last)}
+            console.say(f"   {advice}")
+
+    return follow
 
 
-def _check_machine(recipe: Recipe) -> None:
-    """Refuse what this machine cannot do, before minutes are spent on finding out."""
-    train = _train(recipe)
-    launch = train.launch
-    if launch.processes > 1 or launch.nodes > 1 or launch.deepspeed:
-        raise UserError(
-            f"{recipe.file}: train.launch: training with several processes, on several nodes or "
-            "with DeepSpeed is not built in yet; take processes, nodes and deepspeed out to train "
-            f"with one process, or start xtuner by hand with {_config(recipe)}"
-        )
-    if torchbuild.has_gpu():
-        return
-    for where, value, cure in (
-        ("train.dtype", train.dtype, "float32"),
-        ("train.method", train.method, "lora"),
-    ):
-        if value in ("float16", "bfloat16", "qlora"):
-            raise UserError(
-                f"{recipe.file}: {where}: {value} needs a GPU and this machine has none; "
-                f"say {cure}, or train where there is one"
-            )
-
-
-def _config(recipe: Recipe) -> Path:
-    return paths.output(recipe.name, "config") / "config.py"
-
-
-def _check(recipe: Recipe, records: list[Record], folder: Path, log: Path) -> None:
+def _check(recipe: Recipe, records: Sequence[Record], folder: Path, log: Path) -> None:
     """Judge what xtuner left: it must have come to its end, and have learned."""
     if not records:
         raise UserError(f"xtuner ended without training a step; see {log}")
@@ -122,42 +115,40 @@ def _check(recipe: Recipe, records: list[Record], folder: Path, log: Path) -> No
             f"diverged, see {log}.  Lower train.lr, or raise train.warmup_ratio"
         )
     rates = {record.values.get("lr", 0.0) for record in records}
-    if len(records) > 2 and max(rates) < _train(recipe).lr * 0.01:
+    if len(records) > 2 and max(rates) < _train(recipe).lr * FROZEN:
         raise UserError(
             f"the learning rate never rose above {max(rates):.1e}, but train.lr is "
             f"{_train(recipe).lr}; raise train.warmup_ratio, or train longer"
         )
-    wanted = f"iter_{_wanted(recipe, last)}.pth"
-    if not (folder / wanted).exists():
-        there = ", ".join(sorted(path.name for path in folder.glob("iter_*.pth"))) or "none"
+    _check_checkpoints(recipe, last, folder, log)
+
+
+def _check_checkpoints(recipe: Recipe, last: Record, folder: Path, log: Path) -> None:
+    """See that the last iteration was reached, and that what is wanted can be loaded."""
+    from .core.model import export
+
+    names = [path.name for path in checkpoints.all_in(folder)]
+    there = ", ".join(names) or "none"
+    if f"iter_{last.total}.pth" not in names:
         raise UserError(
-            f"{wanted} is not among the checkpoints that training left ({there}); "
-            "mend checkpoint, train.save_steps or train.save_total_limit"
+            f"training stopped at iteration {last.iteration} of {last.total} and said nothing "
+            f"(checkpoints: {there}); see {log}, and run doit again to go on"
         )
+    for number in checkpoints.numbers(recipe.checkpoint, last.total):
+        path = folder / f"iter_{number}.pth"
+        if path.name not in names:
+            raise UserError(
+                f"{path.name} is not among the checkpoints that training left ({there}); "
+                "mend checkpoint, train.save_steps or train.save_total_limit"
+            )
+        export.load(path)
 
 
-def _wanted(recipe: Recipe, last: Record) -> int:
-    return last.total if recipe.checkpoint == "last" else recipe.checkpoint
-
-
-def _loss(last: Record) -> Facts:
-    return {"loss": last.values["loss"]}
-
-
-def _earlier(history: Path, folder: Path) -> list[Record]:
-    """Return what a killed training logged up to the checkpoint that it will go on from."""
-    newest = checkpoints.newest(folder)
-    if newest is None or not history.is_file():
-        return []
-    records = map(trainlog.from_json, history.read_text(encoding="utf-8").splitlines())
-    limit = checkpoints.number(newest)
-    return [record for record in records if record and record.iteration <= limit]
-
-
-def _keep_results(records: list[Record], folder: Path) -> None:
+def _keep_results(records: Sequence[Record], folder: Path) -> None:
     """Keep checkpoints, and the losses without their times; what xtuner needs to go on goes."""
+    kept = checkpoints.all_in(folder)
     for path in folder.iterdir():
-        if not path.name.startswith("iter_"):
+        if path not in kept:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     names = ("loss", "lr", "grad_norm")
     lines = [
@@ -165,6 +156,7 @@ def _keep_results(records: list[Record], folder: Path) -> None:
         for r in records
     ]
     (folder / "losses.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    (folder / "loss.svg").write_text(losscurve.svg(records), encoding="utf-8")
 
 
 def _train(recipe: Recipe) -> Train:

@@ -16,6 +16,9 @@ from typing import IO
 from . import console, paths, settings, torchbuild
 from .errors import UserError
 
+# How the makers of devices call it.
+VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES")
+
 
 @contextlib.contextmanager
 def devices(count: int) -> Iterator[dict[str, str]]:
@@ -37,7 +40,16 @@ def devices(count: int) -> Iterator[dict[str, str]]:
         )
     with contextlib.ExitStack() as stack:
         held = _wait_for(there, count, stack)
-        yield {"CUDA_VISIBLE_DEVICES": ",".join(held)}
+        yield {variable(): ",".join(held)}
+
+
+def variable() -> str:
+    """Return the variable that shows a program its devices, by their maker."""
+    given = settings.current().pools_variable
+    if given and given not in VARIABLES:
+        where = settings.current().where("pools_variable")
+        raise UserError(f"{where}: '{given}' shows no devices; say {', '.join(VARIABLES)}")
+    return given or next((name for name in VARIABLES if name in os.environ), VARIABLES[0])
 
 
 def names() -> list[str]:
@@ -46,7 +58,7 @@ def names() -> list[str]:
     if given and not given.isdigit():
         where = settings.current().where("pools_gpu")
         raise UserError(f"{where}: '{given}' is no number of devices")
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = os.environ.get(variable())
     if visible is not None:
         return [name for name in visible.split(",") if name][: int(given) if given else None]
     if given:

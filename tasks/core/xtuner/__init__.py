@@ -36,6 +36,14 @@ def command(tool: str, *arguments: object) -> list[str]:
     return program("launch.py", tool, *arguments)
 
 
+def environ(recipe: Recipe) -> dict[str, str]:
+    """Return the variables that our programs want to find."""
+    found = {**ENVIRON, "XTUNER_TRUST_REMOTE_CODE": str(int(recipe.base.trust_remote_code))}
+    if recipe.train and recipe.train.launch.threads:
+        found["OMP_NUM_THREADS"] = str(recipe.train.launch.threads)
+    return found
+
+
 def run(
     line: Sequence[str],
     recipe: Recipe,
@@ -49,11 +57,7 @@ def run(
     Args:
         devices: how many GPUs it wants; it waits for them.
     """
-    environ = dict(ENVIRON)
-    environ["XTUNER_TRUST_REMOTE_CODE"] = str(int(recipe.base.trust_remote_code))
-    if recipe.train and recipe.train.launch.threads:
-        environ["OMP_NUM_THREADS"] = str(recipe.train.launch.threads)
     cwd = paths.build() / recipe.name
     with pools.devices(devices) as held:
-        environ |= held
-        process.run(line, log, environ=environ, cwd=cwd, each_line=each_line, what_next=what_next)
+        variables = {**environ(recipe), **held}
+        process.run(line, log, environ=variables, cwd=cwd, each_line=each_line, what_next=what_next)

@@ -9,23 +9,29 @@ needs on this machine is prepared here, in this process alone.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib.util
 import os
 import runpy
+import signal
 import sys
 import types
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import saving
+else:  # a program of its own, beside which saving.py lies
+    import saving
 
 TOOLS = {
     "train": "xtuner.tools.train",
     "pth_to_hf": "xtuner.tools.model_converters.pth_to_hf",
     "merge": "xtuner.tools.model_converters.merge",
 }
-# What a checkpoint may not hold, so that equal trainings leave equal checkpoints.
-UNREPEATABLE = ("time", "experiment_name", "cfg", "last_ckpt")
-TIMINGS = ("time", "data_time", "tflops", "tokens_per_sec", "memory", "eta")
+PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
@@ -34,10 +40,26 @@ def main() -> None:
     sys.argv = [f"xtuner {tool}", *sys.argv[2:]]
     # The script's own folder must not shadow packages: it is called xtuner, too.
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).parent]
+    sys.path.append(str(Path(__file__).parent))  # last, for the fast_*.py that a config names
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent()
     prepare()
     if tool == "train":
-        prepare_training()
+        prepare_training(argument("--work-dir"), argument("--deepspeed"))
     runpy.run_module(TOOLS[tool], run_name="__main__")
+
+
+def argument(name: str) -> str:
+    """Return the value of an option of the command line, or nothing."""
+    words = sys.argv
+    return words[words.index(name) + 1] if name in words else ""
+
+
+def end_with_parent() -> None:
+    """Let the kernel kill this process when torchrun dies: it gives each a session of its own."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:
+        sys.exit("torchrun is gone")
 
 
 def prepare() -> None:
@@ -49,10 +71,20 @@ def prepare() -> None:
     import torch
 
     trust_nobody_unasked()
-    if not torch.cuda.is_available():
+    if not has_accelerator():
         cpu: Any = torch.cpu
         cpu.is_bf16_supported = lambda: True  # xtuner asks; torch.cpu has no such function
         torch.cuda.set_device = lambda device: None  # mmengine calls it on every machine
+
+
+def has_accelerator() -> bool:
+    """Return whether there is a device of CUDA's, ROCm's or Ascend's."""
+    import torch
+
+    with contextlib.suppress(ImportError):
+        importlib.import_module("torch_npu")
+    npu = getattr(torch, "npu", None)
+    return bool(torch.cuda.is_available() or (npu and npu.is_available()))
 
 
 def trust_nobody_unasked() -> None:
@@ -89,14 +121,67 @@ def stand_in_for_torchvision() -> None:
         sys.modules[module.__name__] = module
 
 
-def prepare_training() -> None:
-    """Keep datasets clean, warm-up effective and checkpoints repeatable."""
+def prepare_training(folder: str, deepspeed: str) -> None:
+    """Keep datasets clean, warm-up effective and checkpoints repeatable; go on where one ended.
+
+    Args:
+        folder: the work directory; its name stands for the training in each checkpoint.
+        deepspeed: the name or path of DeepSpeed's settings, or nothing.
+    """
     import datasets
 
     # map() would write its cache into the dataset that it reads.
     datasets.disable_caching()
     widen_warm_up()
-    make_checkpoints_repeatable()
+    place = Path(folder)
+    saving.prepare(place.name)
+    if deepspeed:
+        saving.prepare_deepspeed(place.name)
+        take_number_format_from_config()
+    options = []
+    newest = saving.newest(place)
+    if newest:
+        options += ["resume=True", f"load_from={newest.absolute()}"]
+    if not has_accelerator():
+        options.append("env_cfg.dist_cfg.backend=gloo")
+        train_on_processors(deepspeed)
+    if options:
+        sys.argv += ["--cfg-options", *options]
+
+
+def train_on_processors(deepspeed: str) -> None:
+    """Let processes without devices train together."""
+    from mmengine.model import MMDistributedDataParallel
+
+    original = MMDistributedDataParallel.__init__
+
+    def build(self: Any, module: Any, device_ids: Any = None, **options: Any) -> None:
+        original(self, module, device_ids=None, **options)
+
+    MMDistributedDataParallel.__init__ = build
+    if deepspeed:
+        from deepspeed.comm import torch as communication
+
+        # It would compile a faster sum for inference, which training never asks for.
+        communication.build_shm_op = lambda: None
+
+
+def take_number_format_from_config() -> None:
+    """Let DeepSpeed compute in the config's dtype; xtuner takes the best that the device has."""
+    import torch
+    from mmengine.config import Config
+
+    utils: Any = importlib.import_module("xtuner.tools.utils")
+    dtype = Config.fromfile(sys.argv[1]).model.llm.get("torch_dtype")
+
+    def settle(settings: dict[str, Any]) -> dict[str, Any]:
+        for name, meant in (("fp16", torch.float16), ("bf16", torch.bfloat16)):
+            part = settings.setdefault(name, {"enabled": False})
+            if part.get("enabled", "auto") == "auto":
+                part["enabled"] = dtype == meant
+        return settings
+
+    utils.auto_dtype_of_deepspeed_config = settle
 
 
 def widen_warm_up() -> None:
@@ -118,56 +203,6 @@ def widen_warm_up() -> None:
         )
 
     LinearLR.build_iter_from_epoch = classmethod(build)  # type: ignore[arg-type]  # `/` and `cls`
-
-
-def make_checkpoints_repeatable() -> None:
-    """Leave times and paths out of what CheckpointHook saves, and code: only plain values stay.
-
-    mmengine pickles its HistoryBuffer objects, which torch rightly refuses to load; a list of their
-    values and counts says the same.
-    """
-    from mmengine.hooks import CheckpointHook
-    from mmengine.logging import HistoryBuffer, MessageHub
-
-    def strip(self: Any, runner: Any, checkpoint: dict[str, Any]) -> None:
-        for name in UNREPEATABLE:
-            checkpoint["meta"].pop(name, None)
-        hub = checkpoint["message_hub"]
-        for part in ("log_scalars", "runtime_info", "resumed_keys"):
-            for name in [n for n in hub[part] if n.split("/")[-1] in UNREPEATABLE + TIMINGS]:
-                del hub[part][name]
-        scalars = hub["log_scalars"].items()
-        hub["log_scalars"] = {name: [part.tolist() for part in s.data] for name, s in scalars}
-        for part in checkpoint:
-            checkpoint[part] = unshared(checkpoint[part])
-
-    original = MessageHub.load_state_dict
-
-    def load(self: Any, state: dict[str, Any]) -> None:
-        scalars = {n: HistoryBuffer(*parts) for n, parts in state["log_scalars"].items()}
-        original(self, {**state, "log_scalars": scalars})
-
-    CheckpointHook.before_save_checkpoint = strip
-    MessageHub.load_state_dict = load
-
-
-def unshared(value: Any) -> Any:
-    """Return a copy in which equal strings are one object and containers are each their own.
-
-    A pickle says "as above" for the same object, and a resumed training shares other objects
-    than an undisturbed one.
-    """
-    if isinstance(value, str):
-        return sys.intern(value)
-    if isinstance(value, dict):
-        same = type(value)()
-        same.update((unshared(key), unshared(inner)) for key, inner in value.items())
-        if hasattr(value, "__dict__"):
-            vars(same).update(unshared(vars(value)))  # torch keeps _metadata there
-        return same
-    if type(value) in (list, tuple):
-        return type(value)(unshared(inner) for inner in value)
-    return value
 
 
 if __name__ == "__main__":

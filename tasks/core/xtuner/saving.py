@@ -1,0 +1,247 @@
+"""How checkpoints are written and found again: whole or not at all, and the same bytes each time.
+
+launch.py puts this into mmengine's and DeepSpeed's own functions, in its process alone.  A
+checkpoint is written under another name and renamed, and only then may an older one go: what is
+called iter_N.pth is whole, and a full disk costs nothing that was saved before.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+NAME = re.compile(r"iter_(\d+)\.pth")
+ASIDE = ".part"
+# What a checkpoint may not hold, so that equal trainings leave equal checkpoints.
+UNREPEATABLE = ("time", "experiment_name", "cfg", "last_ckpt")
+TIMINGS = ("time", "data_time", "tflops", "tokens_per_sec", "memory", "eta")
+
+
+def newest(folder: Path) -> Path | None:
+    """Return the newest checkpoint in a folder, if any."""
+    found = {int(m[1]): p for p in folder.glob("iter_*.pth") if (m := NAME.fullmatch(p.name))}
+    return found[max(found)] if found else None
+
+
+def prepare(owner: str) -> None:
+    """Change how mmengine saves and loads.
+
+    Args:
+        owner: whose checkpoints these are; those of another are not trained further.
+    """
+    from mmengine.fileio import LocalBackend
+    from mmengine.hooks import CheckpointHook
+    from mmengine.logging import HistoryBuffer, MessageHub
+
+    load_hub = MessageHub.load_state_dict
+
+    def load(self: Any, state: dict[str, Any]) -> None:
+        scalars = {n: HistoryBuffer(*parts) for n, parts in state["log_scalars"].items()}
+        load_hub(self, {**state, "log_scalars": scalars})
+
+    def before_save(self: Any, runner: Any, checkpoint: dict[str, Any]) -> None:
+        strip(checkpoint, owner)
+
+    def after_load(self: Any, runner: Any, checkpoint: dict[str, Any]) -> None:
+        if runner._resume:
+            check_owner(checkpoint, owner)
+
+    MessageHub.load_state_dict = load
+    CheckpointHook.before_save_checkpoint = before_save
+    CheckpointHook.after_load_checkpoint = after_load
+    CheckpointHook._save_checkpoint_with_step = dropping_last(
+        CheckpointHook._save_checkpoint_with_step
+    )
+    LocalBackend.put = put
+
+
+def prepare_deepspeed(owner: str) -> None:
+    """Change how DeepSpeed saves and loads, which asks no hook of mmengine's."""
+    import torch
+    from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+    from deepspeed.runtime.engine import DeepSpeedEngine
+    from mmengine._strategy import DeepSpeedStrategy
+    from mmengine._strategy import deepspeed as module
+
+    save_engine, save_strategy = DeepSpeedEngine.save_checkpoint, DeepSpeedStrategy.save_checkpoint
+    save_file, resume_parts = module.save_checkpoint, DeepSpeedStrategy.resume
+
+    def save_parts(self: Any, *args: Any, client_state: dict[str, Any], **options: Any) -> Any:
+        strip(client_state, owner)
+        return save_engine(self, *args, client_state=client_state, **options)
+
+    def save_whole(checkpoint: dict[str, Any], filename: str) -> None:
+        strip(checkpoint, owner)
+        save_file(checkpoint, filename)
+
+    def resume(self: Any, filename: str, **options: Any) -> dict[str, Any]:
+        whole = Path(filename).is_file()
+        state = resume_weights(self, filename) if whole else resume_parts(self, filename, **options)
+        check_owner(state, owner)
+        return state
+
+    def save_aside(self: Any, filename: str, **options: Any) -> None:
+        with all_ranks(Path(filename)) as aside:
+            save_strategy(self, str(aside), **options)
+
+    def write(self: Any, state: dict[str, Any], path: str) -> None:
+        torch.save(unshared(state), path)
+
+    DeepSpeedEngine.save_checkpoint = save_parts
+    DeepSpeedStrategy.resume = resume
+    DeepSpeedStrategy.save_checkpoint = save_aside
+    TorchCheckpointEngine.save = write
+    module.save_checkpoint = save_whole
+
+
+def resume_weights(strategy: Any, filename: str) -> dict[str, Any]:
+    """Go on from a checkpoint without the optimiser: one file, which DeepSpeed itself cannot read.
+
+    Weights and learning rate are as they were; the optimiser starts anew.
+    """
+    import torch
+    from deepspeed.zero import GatheredParameters
+
+    state: dict[str, Any] = torch.load(filename, map_location="cpu")
+    engine = strategy.model.model
+    weights = state.pop("state_dict")
+    found = {n: p for n, p in engine.module.named_parameters() if n in weights}
+    with torch.no_grad(), GatheredParameters(list(found.values()), modifier_rank=0):
+        for name, parameter in found.items():
+            if parameter.shape == weights[name].shape:
+                parameter.copy_(weights[name])
+    engine.optimizer.refresh_fp32_params()
+    strategy.load_scheduler_state_dict(state.pop("param_schedulers"))
+    return state
+
+
+def strip(checkpoint: dict[str, Any], owner: str) -> None:
+    """Leave times, paths and code out of a checkpoint: only plain values stay.
+
+    mmengine pickles its HistoryBuffer objects, which torch rightly refuses to load; a list of their
+    values and counts says the same.
+    """
+    for name in UNREPEATABLE:
+        checkpoint["meta"].pop(name, None)
+    checkpoint["meta"]["owner"] = owner
+    hub = checkpoint["message_hub"]
+    for part in ("log_scalars", "runtime_info", "resumed_keys"):
+        for name in [n for n in hub[part] if n.split("/")[-1] in UNREPEATABLE + TIMINGS]:
+            del hub[part][name]
+    scalars = hub["log_scalars"].items()
+    hub["log_scalars"] = {name: [part.tolist() for part in s.data] for name, s in scalars}
+    for part in checkpoint:
+        checkpoint[part] = unshared(checkpoint[part])
+
+
+def check_owner(checkpoint: dict[str, Any] | None, owner: str) -> None:
+    """Refuse a checkpoint of another training; its weights might even fit."""
+    found = (checkpoint or {}).get("meta", {}).get("owner")
+    if found != owner:
+        sys.exit(
+            f"the checkpoint was saved by {found or 'another program'}, not by {owner}; "
+            "take it out of the folder and start again"
+        )
+
+
+def dropping_last(save: Callable[..., None]) -> Callable[..., None]:
+    """Return CheckpointHook's saving with the old checkpoint removed after the new one is there."""
+
+    def save_then_drop(self: Any, *args: Any, **options: Any) -> None:
+        backend, self.file_backend = self.file_backend, Keeping(self.file_backend)
+        dropped = self.file_backend.dropped
+        try:
+            save(self, *args, **options)
+        finally:
+            self.file_backend = backend
+        for path in dropped:
+            remove(Path(path))
+
+    return save_then_drop
+
+
+class Keeping:
+    """mmengine's file backend; what should be removed is noted in `dropped`, not removed."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+        self.dropped: list[str] = []
+        self.remove = self.rmtree = self.dropped.append
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backend, name)
+
+
+def put(self: Any, content: bytes, filepath: str | Path) -> None:
+    """Write a file of mmengine's under another name, and rename it."""
+    path = Path(filepath)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ASIDE)
+    with aside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+class all_ranks:  # noqa: N801  # used like a function
+    """Give all ranks one name aside to save under; rank 0 renames it when all are through."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.aside = path, path.with_name(path.name + ASIDE)
+
+    def __enter__(self) -> Path:
+        self._first(lambda: remove(self.aside))
+        return self.aside
+
+    def __exit__(self, kind: Any, *rest: Any) -> None:
+        if kind is None:
+            self._first(self._rename)
+
+    def _rename(self) -> None:
+        remove(self.path)
+        self.aside.rename(self.path)
+
+    @staticmethod
+    def _first(act: Callable[[], None]) -> None:
+        """Let rank 0 act when all ranks have come here; all go on when it is done."""
+        from torch import distributed
+
+        distributed.barrier()
+        if distributed.get_rank() == 0:
+            act()
+        distributed.barrier()
+
+
+def remove(path: Path) -> None:
+    """Remove a checkpoint, a file or a directory, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def unshared(value: Any) -> Any:
+    """Return a copy in which equal strings are one object and containers are each their own.
+
+    A pickle says "as above" for the same object, and a resumed training shares other objects
+    than an undisturbed one.
+    """
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, dict):
+        # mmengine's ConfigDict is code, which a checkpoint need not hold.
+        same: dict[Any, Any] = OrderedDict() if isinstance(value, OrderedDict) else {}
+        same.update((unshared(key), unshared(inner)) for key, inner in value.items())
+        if isinstance(value, OrderedDict):
+            vars(same).update(unshared(vars(value)))  # torch keeps _metadata there
+        return same
+    if type(value) in (list, tuple):
+        return type(value)(unshared(inner) for inner in value)
+    return value

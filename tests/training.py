@@ -1,0 +1,120 @@
+"""Small trainings of the tiny model, and builds that tests stop in the middle."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.core import paths
+from tests.conftest import doit
+
+TINY = Path("recipes/tiny-agent").absolute()
+RECIPE = f"""
+base: {{path: {TINY}/base}}
+data: {{path: {TINY}/data}}
+train:
+  prompt_template: llama3_chat
+  max_length: 256
+  pack_to_max_length: false
+  use_activation_checkpointing: false
+  batch_size: 1
+  accumulative_counts: 2
+  max_iters: 24
+  log_interval: 4
+  lr: 5e-3
+  dtype: float32
+  lora: {{r: 4, alpha: 8, dropout: 0}}
+  save_steps: 8
+  launch: {{threads: 1}}
+"""
+
+
+def recipe(launch: str) -> str:
+    """Return the recipe with another launch."""
+    return RECIPE.replace("{threads: 1}", f"{{threads: 1, {launch}}}")
+
+
+@dataclass
+class Bench:
+    """Recipes and a build folder, and the environment that builds run in."""
+
+    folder: Path
+    xtuner: str
+    environ: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def build(self) -> Path:
+        return self.folder / "build"
+
+    @property
+    def recipes(self) -> Path:
+        return self.folder / "recipes"
+
+    def write(self, model: str, text: str) -> None:
+        self.recipes.mkdir(exist_ok=True)
+        (self.recipes / f"{model}.yaml").write_text(text)
+
+    def doit(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return doit(
+            *arguments, build=self.build, recipes=self.recipes, xtuner=self.xtuner, **self.environ
+        )
+
+    def log(self, model: str) -> str:
+        return (self.build / model / "logs" / "train.log").read_text()
+
+    def merged(self, model: str) -> bytes:
+        return (self.build / model / "merge" / "model.safetensors").read_bytes()
+
+    def has(self, model: str, number: int) -> Callable[[], bool]:
+        """Return whether an unfinished training has left a checkpoint."""
+        return lambda: any(self.build.glob(f"{model}/.train-*/iter_{number}.pth"))
+
+    @contextlib.contextmanager
+    def building(self, task: str) -> Iterator[subprocess.Popen[str]]:
+        """Build in the background; what is left of it ends with the test."""
+        environ = {**os.environ, **self.environ, "NO_COLOR": "1"}
+        for name, value in (("BUILD", self.build), ("RECIPES", self.recipes)):
+            environ[f"MODELWRIGHT_{name}"] = str(value)
+        environ["MODELWRIGHT_TOOLCHAIN_XTUNER"] = self.xtuner
+        child = subprocess.Popen(
+            [sys.executable, "-m", "doit", task],
+            env=environ,
+            cwd=paths.ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            yield child
+        finally:
+            child.kill()
+            child.communicate()
+
+    def stop(self, task: str, when: Callable[[], bool], number: signal.Signals) -> str:
+        """Build until something is so, and stop the build by a signal; return what it said."""
+        with self.building(task) as child:
+            wait(lambda: when() or child.poll() is not None)
+            assert child.poll() is None, child.communicate()[0]
+            child.send_signal(number)
+            return child.communicate(timeout=90)[0]
+
+
+def wait(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass in time"
+        time.sleep(0.05)
+
+
+def trainers(build: Path) -> list[str]:
+    """Return the processes that train in a build folder."""
+    found = subprocess.run(["pgrep", "-f", f"launch.py train {build}"], capture_output=True)
+    return found.stdout.decode().split()
