@@ -11,7 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .core import manifest, paths, xtuner
+from . import train
+from .core import checkpoints, digests, inputs, manifest, paths, xtuner
 from .core.errors import UserError
 from .core.model import lora
 from .core.recipe import Recipe
@@ -33,9 +34,13 @@ def wanted(recipe: Recipe) -> bool:
 def task(recipe: Recipe) -> TaskDict:
     if recipe.adapter:
         return {"doc": recipe.adapter.label, "targets": FILES}
+    which = "best checkpoint" if recipe.chooses else f"iter_{recipe.checkpoint}.pth"
     return {
-        "doc": f"iter_{recipe.checkpoint}.pth -> adapter",
-        "file_dep": [paths.manifest(recipe.name, s) for s in ("base", "config", "train")],
+        "doc": f"{which} -> adapter",
+        "file_dep": [
+            *(paths.manifest(recipe.name, stage) for stage in ("base", "config")),
+            *origin(recipe),
+        ],
         "task_dep": ["toolchain:xtuner"] if recipe.merge.tool == "xtuner" else [],
         "targets": FILES,
     }
@@ -51,26 +56,71 @@ def key(recipe: Recipe) -> dict[str, Any]:
     """Return which checkpoint is taken, or what the given adapter holds."""
     if recipe.adapter:
         return source.key(recipe, recipe.adapter, "adapter")
-    return recipe.slice("checkpoint", "merge.with")
+    return {**recipe.slice("merge.with"), **taken(recipe)}
 
 
-def command(recipe: Recipe, folder: Path) -> list[str]:
-    """Return the command with which xtuner writes the adapter into a folder."""
-    return xtuner.command(
-        "pth_to_hf", _config(recipe), checkpoint(recipe), folder, "--safe-serialization"
-    )
+def command(recipe: Recipe, checkpoint: Path, folder: Path) -> list[str]:
+    """Return the command with which xtuner writes a checkpoint's adapter into a folder."""
+    return xtuner.command("pth_to_hf", _config(recipe), checkpoint, folder, "--safe-serialization")
+
+
+def origin(recipe: Recipe) -> list[Path]:
+    """Return the manifests of the stages that the checkpoint comes from; none if it is early."""
+    stages = ["train", *(["select"] if recipe.chooses else [])]
+    return [] if early(recipe) else [paths.manifest(recipe.name, stage) for stage in stages]
+
+
+def taken(recipe: Recipe) -> dict[str, Any]:
+    """Return what a key says of the checkpoint that is taken; a chosen one is told by `select`."""
+    path = early(recipe)
+    if path:
+        files = manifest.describe(path) if path.is_dir() else ()
+        digest = manifest.digest_of([vars(f) for f in files]) if files else digests.of_file(path)
+        return {path.name: digest}
+    return {} if recipe.chooses else recipe.slice("checkpoint")
+
+
+def early(recipe: Recipe) -> Path | None:
+    """Return the checkpoint that the command line asks for, while training still goes on."""
+    if not checkpoints.asked() or not isinstance(recipe.checkpoint, int):
+        return None
+    try:
+        key = manifest.key_of("train", inputs.gather(train, recipe))
+    except (inputs.NotReady, UserError, OSError):
+        return None
+    path = paths.scratch(recipe.name, "train", key) / f"iter_{recipe.checkpoint}.pth"
+    return path if path.exists() and checkpoints.is_whole(path) else None
 
 
 def checkpoint(recipe: Recipe) -> Path:
-    """Return the checkpoint to take from what training left."""
-    receipt = manifest.read(paths.manifest(recipe.name, "train"))
-    assert receipt is not None
-    number = receipt.facts["iterations"] if recipe.checkpoint == "last" else recipe.checkpoint
+    """Return the checkpoint to take."""
+    path = early(recipe)
+    if path:
+        return path
+    if recipe.chooses:
+        return left(recipe, _fact(recipe, "select", "checkpoint"))
+    return left(
+        recipe, *checkpoints.numbers(recipe.checkpoint, _fact(recipe, "train", "iterations"))
+    )
+
+
+def left(recipe: Recipe, number: int) -> Path:
+    """Return a checkpoint that training left.
+
+    Raises:
+        UserError: it did not leave that one.
+    """
     path = paths.output(recipe.name, "train") / f"iter_{number}.pth"
     if not path.exists():
-        there = ", ".join(sorted(p.name for p in path.parent.glob("iter_*.pth")))
+        there = ", ".join(each.name for each in checkpoints.all_in(path.parent))
         raise UserError(f"{recipe.file}: checkpoint: no {path.name}; training left {there}")
     return path
+
+
+def _fact(recipe: Recipe, stage: str, name: str) -> int:
+    receipt = manifest.read(paths.manifest(recipe.name, stage))
+    assert receipt is not None
+    return int(receipt.facts[name])
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
@@ -78,16 +128,22 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     if recipe.adapter:
         source.fetch(recipe, recipe.adapter, "adapter", folder)
         _unpickle(folder)
-    elif recipe.merge.tool == "xtuner":
-        xtuner.run(command(recipe, folder), recipe, paths.log(recipe.name, "adapter"))
-        for path in folder.iterdir():
-            if path.name not in FILES:
-                path.unlink()
-        settings = json.loads((folder / lora.CONFIG).read_text(encoding="utf-8"))
-        _write_config(folder, {**settings, "base_model_name_or_path": recipe.base.label})
     else:
-        extract(checkpoint(recipe), _config(recipe), folder, recipe.base.label)
+        write(recipe, checkpoint(recipe), folder, paths.log(recipe.name, "adapter"))
     return _facts(folder)
+
+
+def write(recipe: Recipe, checkpoint: Path, folder: Path, log: Path) -> None:
+    """Write a checkpoint's adapter into a folder, with the tool that the recipe asks for."""
+    if recipe.merge.tool != "xtuner":
+        extract(checkpoint, _config(recipe), folder, recipe.base.label)
+        return
+    xtuner.run(command(recipe, checkpoint, folder), recipe, log)
+    for path in folder.iterdir():
+        if path.name not in FILES:
+            path.unlink()
+    settings = json.loads((folder / lora.CONFIG).read_text(encoding="utf-8"))
+    _write_config(folder, {**settings, "base_model_name_or_path": recipe.base.label})
 
 
 def extract(path: Path, rendered: Path, folder: Path, base: str) -> None:

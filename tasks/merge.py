@@ -34,13 +34,13 @@ def wanted(recipe: Recipe) -> bool:
 
 
 def task(recipe: Recipe) -> TaskDict:
-    full, by_xtuner = _is_full(recipe), recipe.merge.tool == "xtuner"
-    before = ["base", *(["train"] if full else ["adapter"])]
+    full, by_xtuner = is_full(recipe), recipe.merge.tool == "xtuner"
+    before = ["base", *([] if full else ["adapter"]), *(["config"] if full and by_xtuner else [])]
     return {
         "doc": "checkpoint -> weights" if full else "base + adapter -> merged weights",
         "file_dep": [
-            paths.manifest(recipe.name, stage)
-            for stage in [*before, *(["config"] if full and by_xtuner else [])]
+            *(paths.manifest(recipe.name, stage) for stage in before),
+            *(adapter.origin(recipe) if full else []),
         ],
         "task_dep": ["toolchain:xtuner"] if by_xtuner else [],
         "targets": ["config.json"],
@@ -49,34 +49,40 @@ def task(recipe: Recipe) -> TaskDict:
 
 def key(recipe: Recipe) -> dict[str, Any]:
     """Return the size of the shards, and the checkpoint where no adapter stands between."""
-    return recipe.slice(
-        "merge.with", "merge.shard_size", *(["checkpoint"] if _is_full(recipe) else [])
-    )
+    checkpoint = adapter.taken(recipe) if is_full(recipe) else {}
+    return {**recipe.slice("merge.with", "merge.shard_size"), **checkpoint}
 
 
-def command(recipe: Recipe, folder: Path) -> list[str]:
+def command(recipe: Recipe, origin: Path, folder: Path) -> list[str]:
     """Return the command with which xtuner writes the weights; both its tools write fp16."""
     options = ["--max-shard-size", recipe.merge.shard_size, "--safe-serialization"]
-    if _is_full(recipe):
+    if is_full(recipe):
         config = paths.output(recipe.name, "config") / "config.py"
-        return xtuner.command("pth_to_hf", config, adapter.checkpoint(recipe), folder, *options)
-    base, tuned = (paths.output(recipe.name, stage) for stage in ("base", "adapter"))
-    return xtuner.command("merge", base, tuned, folder, "--device", "cpu", *options)
+        return xtuner.command("pth_to_hf", config, origin, folder, *options)
+    base = paths.output(recipe.name, "base")
+    return xtuner.command("merge", base, origin, folder, "--device", "cpu", *options)
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Merge, then find the result whole."""
+    full = is_full(recipe)
+    origin = adapter.checkpoint(recipe) if full else paths.output(recipe.name, "adapter")
+    return write(recipe, origin, folder, paths.log(recipe.name, "merge"))
+
+
+def write(recipe: Recipe, origin: Path, folder: Path, log: Path) -> Facts:
+    """Write merged weights into a folder, with the tool that the recipe asks for.
+
+    Args:
+        origin: an adapter's folder, or a checkpoint where the model was tuned in full.
+    """
     base = paths.output(recipe.name, "base")
     if recipe.merge.tool == "xtuner":
-        return _by_xtuner(recipe, base, folder)
+        return _by_xtuner(recipe, base, origin, folder, log)
     from .core.model import shards
 
     most = shards.limit(recipe.merge.shard_size)
-    if _is_full(recipe):
-        model = convert(base, adapter.checkpoint(recipe), folder, most)
-    else:
-        model = merge(base, paths.output(recipe.name, "adapter"), folder, most)
-    return model.facts
+    return (convert if is_full(recipe) else merge)(base, origin, folder, most).facts
 
 
 def merge(base: Path, tuned: Path, folder: Path, most: int) -> weights.Model:
@@ -152,9 +158,9 @@ def _write(path: Path, config: dict[str, Any]) -> None:
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _by_xtuner(recipe: Recipe, base: Path, folder: Path) -> Facts:
+def _by_xtuner(recipe: Recipe, base: Path, origin: Path, folder: Path, log: Path) -> Facts:
     """Let xtuner write the weights; the folder that the base lay in is no part of the model."""
-    xtuner.run(command(recipe, folder), recipe, paths.log(recipe.name, "merge"))
+    xtuner.run(command(recipe, origin, folder), recipe, log)
     (folder / "xtuner_config.py").unlink(missing_ok=True)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config.pop("_name_or_path", None)
@@ -165,10 +171,11 @@ def _by_xtuner(recipe: Recipe, base: Path, folder: Path) -> Facts:
     if after.architecture != before.architecture:
         raise UserError(
             f"the merged weights are a {after.architecture}, the base is a "
-            f"{before.architecture}; see {paths.log(recipe.name, 'merge')}"
+            f"{before.architecture}; see {log}"
         )
     return after.facts
 
 
-def _is_full(recipe: Recipe) -> bool:
+def is_full(recipe: Recipe) -> bool:
+    """Return whether all weights were trained, so that a checkpoint holds the model."""
     return recipe.train is not None and recipe.train.method == "full"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks import adapter
+from tasks import adapter, train
+from tasks.core import inputs, manifest, paths
 from tasks.core.errors import UserError
 from tasks.core.model import lora, safetensors
 from tasks.core.model.tensors import read
@@ -152,3 +153,93 @@ def test_xtuner_is_needed_only_where_the_recipe_asks_for_it(project: Project) ->
     theirs = project.recipe("b", f"{train}merge: {{with: xtuner}}\n")
     assert adapter.task(theirs)["task_dep"] == ["toolchain:xtuner"]
     assert adapter.key(theirs)["merge.with"] == "xtuner"
+
+
+TRAINED = (
+    "base: {path: x}\ndata: {path: y}\nevaluate: {prompts: p}\n"
+    "train: {prompt_template: default, max_iters: 30}\ncheckpoint: "
+)
+
+
+@pytest.fixture
+def trained(project: Project, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of a training that left three checkpoints."""
+    monkeypatch.setattr("tasks.core.toolchain.digest", lambda name: "none")
+    names = ("iter_10.pth", "iter_20.pth", "iter_30.pth")
+    return project.result("m", "train", dict.fromkeys(names, b""), {"iterations": 30})
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "taken"), [("last", 30), ("20", 20), ("[20, last]", 10), ("best", 10)]
+)
+def test_the_checkpoint_is_the_last_or_the_one_named_or_the_chosen_one(
+    project: Project, trained: Path, checkpoint: str, taken: int
+) -> None:
+    project.result("m", "select", {}, {"checkpoint": 10})
+    recipe = project.recipe("m", TRAINED + checkpoint)
+    assert adapter.checkpoint(recipe) == trained / f"iter_{taken}.pth"
+
+
+def test_a_checkpoint_that_training_did_not_leave_is_named(project: Project, trained: Path) -> None:
+    recipe = project.recipe("m", f"{TRAINED}15")
+    with pytest.raises(UserError, match=r"no iter_15\.pth; training left iter_10\.pth, iter_20"):
+        adapter.checkpoint(recipe)
+
+
+def test_a_single_checkpoint_asks_for_nothing_more_than_training(project: Project) -> None:
+    single, several = (project.recipe("m", TRAINED + which) for which in ("20", "[10, 20]"))
+    stages = ["base", "config", "train"]
+    assert [path.parent.name for path in adapter.task(single)["file_dep"]] == stages
+    assert [path.parent.name for path in adapter.task(several)["file_dep"]] == [*stages, "select"]
+    assert adapter.key(single)["checkpoint"] == 20
+    assert "checkpoint" not in adapter.key(several)
+
+
+@pytest.fixture
+def training(project: Project, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder in which a training is still at work."""
+    monkeypatch.setattr("tasks.core.toolchain.digest", lambda name: "none")
+    for stage in ("base", "convert", "config"):
+        project.result("m", stage, {"f": b""})
+    key = manifest.key_of("train", inputs.gather(train, project.recipe("m", f"{TRAINED}20")))
+    folder = paths.scratch("m", "train", key)
+    folder.mkdir()
+    saved(folder / "iter_20.pth", {A: tensor()})
+    (folder / "iter_30.pth").write_bytes(b"PK\x03\x04 not written to its end")
+    return folder
+
+
+def ask(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setattr("doit.doit_cmd._CMDLINE_VARS", {"checkpoint": value})
+
+
+def test_a_checkpoint_is_taken_while_training_goes_on_where_it_is_asked_for(
+    project: Project, training: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = project.recipe("m", f"{TRAINED}20")
+    assert [p.parent.name for p in adapter.task(recipe)["file_dep"]] == ["base", "config", "train"]
+    ask(monkeypatch, "20")
+    assert [p.parent.name for p in adapter.task(recipe)["file_dep"]] == ["base", "config"]
+    assert adapter.checkpoint(recipe) == training / "iter_20.pth"
+    key = adapter.key(recipe)
+    assert key["iter_20.pth"].startswith("sha256:")
+    saved(training / "iter_20.pth", {A: tensor(), B: tensor()})
+    assert adapter.key(recipe) != key
+
+
+@pytest.mark.parametrize("number", [10, 30])
+def test_a_checkpoint_that_is_not_there_or_not_whole_waits_for_training(
+    project: Project, training: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    ask(monkeypatch, str(number))
+    recipe = project.recipe("m", TRAINED + str(number))
+    assert adapter.early(recipe) is None
+    assert adapter.task(recipe)["file_dep"][-1].parent.name == "train"
+
+
+def test_another_recipe_s_unfinished_training_is_not_taken(
+    project: Project, training: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(monkeypatch, "20")
+    text = TRAINED.replace("max_iters: 30", "max_iters: 30, launch: {processes: 2}")
+    assert adapter.early(project.recipe("m", f"{text}20")) is None

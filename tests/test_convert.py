@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks import convert
 from tasks.core import paths
 from tasks.core.xtuner import convert as program
+from tasks.core.xtuner import counts, pieces, texts
 from tests.conftest import Project
 
 SCRIPT = paths.ROOT / "tasks/core/xtuner/convert.py"
@@ -77,6 +81,68 @@ def test_a_row_becomes_messages(
     assert (counts["rows"], counts["turns"]) == (2, 2)
 
 
+def test_plain_texts_become_rows_of_text(xtuner: str, tmp_path: Path) -> None:
+    origin = lines(tmp_path / "in/a.jsonl", {"text": "é\n2024-01-31 ", "id": 7, "messages": []})
+    (origin / "b.txt").write_text("One text.\n\nOf two paragraphs.\n")
+    done = run(xtuner, origin, tmp_path / "out", "text")
+    assert done.returncode == 0, done.stdout + done.stderr
+    texts = ["é\n2024-01-31 ", "One text.\n\nOf two paragraphs.\n"]
+    assert shown(xtuner, tmp_path / "out") == [{"text": text} for text in texts]
+    assert json.loads(done.stdout) == {"rows": 2}
+
+
+def test_text_files_are_rows_of_plain_text_only(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.jsonl"):
+        (tmp_path / name).write_text("x\n")
+    names = {f: [p.path.name for p in pieces.pieces(tmp_path, f)] for f in ("text", "openai")}
+    assert names == {"text": ["a.txt", "b.jsonl"], "openai": ["b.jsonl"]}
+
+
+class Words:
+    """Stands in for a tokenizer: a word and the blanks before it are a token."""
+
+    def encode(self, text: str, add_special_tokens: bool) -> Any:
+        ends = [found.span() for found in re.finditer(r"\s*\S+|\s+$", text)]
+        return type("Encoding", (), {"offsets": ends})
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "parts"),
+    [
+        ("a b c", 3, ["a b c"]),
+        ("a b c d", 3, ["a b ", "c d"]),
+        ("a b\n\nc d e f", 4, ["a b\n\n", "c d e f"]),
+        ("abcdefgh", 3, ["abcdefgh"]),
+        ("a b c  \n ", 3, ["a b ", "c  \n "]),
+        ("", 3, []),
+    ],
+)
+def test_a_text_that_is_too_long_is_cut_where_words_end(
+    text: str, most: int, parts: list[str]
+) -> None:
+    assert list(texts.cut(text, Words(), most + texts.SPARE)) == parts
+
+
+@given(st.text("ab \n", max_size=80), st.integers(1, 9))
+def test_no_text_is_lost_when_it_is_cut(text: str, most: int) -> None:
+    parts = list(texts.cut(text, Words(), most + texts.SPARE))
+    assert text.startswith("".join(parts))
+    assert not text[len("".join(parts)) :].strip()
+    assert all(len(part.split()) <= most for part in parts)
+
+
+def test_texts_longer_than_a_sample_become_several_rows(xtuner: str, tmp_path: Path) -> None:
+    text = "\n".join(f"Paragraph {n} tells of the weather in Graz." for n in range(200))
+    origin = lines(tmp_path / "in/a.jsonl", {"text": text})
+    tokenizer = paths.ROOT / "recipes/tiny-agent/base/tokenizer.json"
+    done = run(xtuner, origin, tmp_path / "out", "text", tokenizer, 64)
+    assert done.returncode == 0, done.stdout + done.stderr
+    counted = json.loads(done.stdout)
+    assert counted["rows"] > 10
+    assert counted["tokens"]["over_max_length"] == 0
+    assert "".join(row["text"] for row in shown(xtuner, tmp_path / "out")) == text
+
+
 def test_files_whose_rows_have_different_keys_become_one_dataset(
     xtuner: str, tmp_path: Path
 ) -> None:
@@ -100,30 +166,79 @@ def test_a_list_in_a_json_file_is_rows_and_other_json_is_not(xtuner: str, tmp_pa
     assert shown(xtuner, tmp_path / "out") == [{"messages": [ASKED, ANSWER]}]
 
 
-@pytest.mark.parametrize(
-    ("row", "complaint"),
-    [
-        ("{", "not JSON at column"),
-        ("[1]", "not an object"),
-        ({"x": 1}, "no 'conversation'; found 'x'"),
-        ({"conversation": []}, "should be a list of messages"),
-        ({"conversation": None}, "should be a list of messages"),
-        ({"conversation": [{"role": "cat", "content": ""}]}, "role 'cat' is unknown"),
-        ({"conversation": [{"role": "user"}]}, "'content' should be text"),
-        ({"conversation": [{"role": "user", "content": 5}]}, "'content' should be text"),
-        ({"conversation": [{**ASKED, "loss": "maybe"}]}, "'loss' should be true or false"),
-        ('{"conversation": [], "conversation": []}', "key 'conversation' is given twice"),
-        ('{"conversation": [{"role": "user", "content": "", "content": ""}]}', "given twice"),
-    ],
-)
-def test_a_fault_names_file_and_line(xtuner: str, tmp_path: Path, row: Any, complaint: str) -> None:
+def test_a_fault_ends_the_conversion_with_file_and_line(xtuner: str, tmp_path: Path) -> None:
     good = {"conversation": [ASKED, ANSWER]}
-    origin = lines(tmp_path / "in/a.jsonl", good, good, row, good)
+    origin = lines(tmp_path / "in/a.jsonl", good, good, "{", good)
     done = run(xtuner, origin, tmp_path / "out", "agentflan")
     assert done.returncode == program.DATA_FAULT
-    assert "a.jsonl:3: " in done.stdout
-    assert complaint in done.stdout
+    assert "a.jsonl:3: not JSON at column" in done.stdout
     assert not (tmp_path / "out/state.json").exists()
+
+
+CHAT = '{"conversation": %s}'
+
+
+@pytest.mark.parametrize(
+    ("form", "row", "complaint"),
+    [
+        ("agentflan", b"{", "not JSON at column"),
+        ("agentflan", b"[1]", "not an object"),
+        ("agentflan", b'{"x": 1}', "no 'conversation'; found 'x'"),
+        ("agentflan", CHAT % "[]", "should be a list of messages"),
+        ("agentflan", CHAT % "null", "should be a list of messages"),
+        ("agentflan", CHAT % '[{"role": "cat", "content": ""}]', "role 'cat' is unknown"),
+        ("agentflan", CHAT % '[{"role": "user"}]', "'content' should be text"),
+        ("agentflan", CHAT % '[{"role": "user", "content": 5}]', "'content' should be text"),
+        (
+            "agentflan",
+            CHAT % '[{"role": "user", "content": "", "loss": "maybe"}]',
+            "'loss' should be true or false",
+        ),
+        (
+            "agentflan",
+            '{"conversation": [], "conversation": []}',
+            "key 'conversation' is given twice",
+        ),
+        ("agentflan", CHAT % '[{"role": "user", "content": "", "content": ""}]', "given twice"),
+        ("agentflan", b"\xff", "not UTF-8 at byte 0"),
+        ("agentflan", b"[" * 100_000, "nested too deep"),
+        ("sharegpt", '{"conversations": [{"from": "cat", "value": ""}]}', "'from' is 'cat'"),
+        ("alpaca", '{"instruction": "add"}', "'output' should be text; found 'instruction'"),
+        ("text", '{"text": " \\n"}', "'text' should be text, and not empty"),
+        ("text", '{"text": 5}', "'text' should be text"),
+        ("text", '{"body": "b"}', "'text' should be text"),
+    ],
+)
+def test_a_fault_names_file_and_line(
+    tmp_path: Path, form: str, row: str | bytes, complaint: str
+) -> None:
+    raw = b"\n\n" + (row if isinstance(row, bytes) else row.encode()) + b"\n"
+    (tmp_path / "a.jsonl").write_bytes(raw)
+    result = program.Result()
+    (piece,) = pieces.pieces(tmp_path, form)
+    assert program.slowly(raw, form, piece, result) == []
+    (fault,) = result.faults
+    assert f"{tmp_path.name}/a.jsonl:3: " in fault
+    assert complaint in fault
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "complaint"),
+    [
+        ("a.txt", b" \n", "a.txt: 'text' should be text, and not empty"),
+        ("a.txt", b"a\xff", "a.txt: not UTF-8 at byte 1"),
+        ("a.json", b'[{"text": "a"}, {"text": 5}]', "a.json:row 2: 'text' should be text"),
+        ("a.json", b"[", "a.json: not JSON at column"),
+    ],
+)
+def test_a_file_that_has_no_lines_is_named_alone(
+    tmp_path: Path, name: str, raw: bytes, complaint: str
+) -> None:
+    (tmp_path / name).write_bytes(raw)
+    result = program.Result()
+    (piece,) = pieces.pieces(tmp_path, "text")
+    program.slowly(raw, "text", piece, result)
+    assert f"/{complaint}" in result.faults[0]
 
 
 def test_two_conversions_are_the_same_bytes(xtuner: str, tmp_path: Path) -> None:
@@ -141,20 +256,20 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_pieces_end_at_lines_and_leave_nothing_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(program, "PIECE", 10)
+    monkeypatch.setattr(pieces, "PIECE", 10)
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"".join(b"%d\n" % 7**n for n in range(30)) + b"no newline at the end")
-    found = list(program.pieces(tmp_path))
+    found = list(pieces.pieces(tmp_path, "openai"))
     raw = path.read_bytes()
     assert b"".join(raw[piece.start : piece.end] for piece in found) == raw
     assert all(raw[piece.end - 1 : piece.end] == b"\n" for piece in found[:-1])
-    assert [program.lines_before(piece) for piece in found] == [
+    assert [pieces.lines_before(piece) for piece in found] == [
         1 + raw[: piece.start].count(b"\n") for piece in found
     ]
 
 
 def test_lengths_are_counted_by_powers_of_two() -> None:
-    assert program.histogram([1, 2, 3, 4, 5, 900, 1024]) == {
+    assert counts.histogram([1, 2, 3, 4, 5, 900, 1024]) == {
         "1": 1,
         "2": 1,
         "4": 2,

@@ -4,10 +4,68 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
+from doit import get_var
+
+from .errors import LoadError, nearest
+from .recipe import Recipe
+from .sections import Train
+
 NAME = re.compile(r"iter_(\d+)\.pth")
+
+
+def asked() -> str:
+    """Return what `checkpoint=` on the command line says, or nothing."""
+    return get_var("checkpoint") or ""
+
+
+def override(recipes: Sequence[Recipe]) -> list[Recipe]:
+    """Return the recipes with the checkpoint that the command line asks for, if it does.
+
+    As a variable of make's: `doit adapter:m checkpoint=2000` makes what the recipe would make with
+    that value, in the same place.
+
+    Raises:
+        LoadError: it is no checkpoint, or another variable is set.
+    """
+    words = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
+    for name in (word.partition("=")[0] for word in words):
+        if name != "checkpoint":
+            guess = nearest(name, ["checkpoint"]) or "; there is only `checkpoint=NUMBER`"
+            raise LoadError([f"{name}=: unknown variable on the command line{guess}"])
+    given = asked()
+    if not given:
+        return list(recipes)
+    if given != "last" and not (given.isdecimal() and int(given)):
+        raise LoadError([f"checkpoint={given}: should be `last` or the number of an iteration"])
+    wanted = {"checkpoint": given if given == "last" else int(given)}
+    return [recipe.model_copy(update=wanted) if recipe.train else recipe for recipe in recipes]
+
+
+def numbers(wanted: int | str | Sequence[int | str], last: int | None = None) -> tuple[int, ...]:
+    """Return the iterations that a recipe's `checkpoint` asks for, in their order.
+
+    Args:
+        last: the last iteration, which `last` stands for and `best` needs at least; where it is
+            not known yet, it is left out.
+    """
+    named = [wanted] if isinstance(wanted, int | str) else wanted
+    found = {each if isinstance(each, int) else last for each in named}
+    return tuple(sorted(each for each in found if each is not None))
+
+
+def left_by(train: Train) -> list[int] | None:
+    """Return the iterations whose checkpoints a training will leave; None where epochs decide."""
+    if train.max_iters is None:
+        return None
+    saved = sorted(
+        {*range(train.save_steps, train.max_iters + 1, train.save_steps), train.max_iters}
+    )
+    return saved[-train.save_total_limit :] if train.save_total_limit > 0 else saved
 
 
 def number(path: Path) -> int:
@@ -29,10 +87,14 @@ def newest(folder: Path) -> Path | None:
 
 
 def is_whole(path: Path) -> bool:
-    """Return whether a checkpoint was written to its end: a zip's table of contents comes last."""
+    """Return whether a checkpoint was written to its end: a zip's table of contents comes last.
+
+    A folder of DeepSpeed's must hold the parts of every process, too.
+    """
     if path.is_dir():
-        parts = list(path.glob("*.pt"))
-        return bool(parts) and all(map(zipfile.is_zipfile, parts))
+        from .model import zero
+
+        return all(map(zipfile.is_zipfile, path.glob("*.pt"))) and zero.is_whole(path)
     return zipfile.is_zipfile(path)
 
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 LINE = re.compile(r"Iter\(train\) \[\s*(\d+)/(\d+)\]\s+(.*)")
 FIELD = re.compile(r"(\w+): ((?:\d+ days?, )?\S+)")
+# Above this share of its time a training that waits for data is told so; the first lines of a log,
+# in which everything starts, say little.
+MOST_WAITING = 0.2
+FEWEST_RECORDS = 5
 
 
 @dataclass(frozen=True)
@@ -68,3 +72,28 @@ def parse(line: str) -> Record | None:
         except ValueError:
             continue
     return Record(int(found[1]), int(found[2]), values, left)
+
+
+def waiting(records: Sequence[Record]) -> float:
+    """Return the share of the time in which training waited for its data; 0 where none is told."""
+    timed = [r.values for r in records if "time" in r.values and "data_time" in r.values]
+    whole = sum(values["time"] for values in timed)
+    return sum(values["data_time"] for values in timed) / whole if whole > 0 else 0.0
+
+
+def advice(records: Sequence[Record], workers: int) -> str:
+    """Return what to change where training waits for data too long, else nothing.
+
+    Args:
+        workers: the recipe's `dataloader_num_workers`.
+    """
+    share = waiting(records)
+    if len(records) < FEWEST_RECORDS or share <= MOST_WAITING:
+        return ""
+    cure = (
+        f"raise train.dataloader_num_workers (now {workers}), or put the build folder on a local "
+        "disk"
+        if workers
+        else "set train.dataloader_num_workers: 4, so that batches are made while it trains"
+    )
+    return f"{share:.0%} of the time is spent waiting for data: {cure}"

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from tasks.core import trainlog
+from tasks.core.trainlog import Record
 
 LINE = (
     "11/22 00:10:00 - mmengine - INFO - Iter(train) [ 10/250]  lr: 5.0003e-03  eta: 0:01:12  "
@@ -74,3 +75,38 @@ def test_a_record_is_read_back_from_its_json_line() -> None:
 @pytest.mark.parametrize("line", ["", '{"iter": 1', "[]", "{}", "null"])
 def test_a_json_line_cut_short_is_no_record(line: str) -> None:
     assert trainlog.from_json(line) is None
+
+
+def logged(*times: tuple[float, float]) -> list[Record]:
+    return [
+        Record(n, len(times), {"time": whole, "data_time": data}, "")
+        for n, (whole, data) in enumerate(times, 1)
+    ]
+
+
+# 81.5 s an iteration, of which 45.8 s wait for data: the document's own log.
+DOCUMENT = [(81.4554, 45.8042)] * 5
+
+
+@pytest.mark.parametrize(
+    ("times", "workers", "said"),
+    [
+        (DOCUMENT, 0, "56% of the time is spent waiting for data: set train.dataloader_num_worker"),
+        (DOCUMENT, 2, "56% of the time is spent waiting for data: raise train.dataloader_num_work"),
+        (DOCUMENT[:4], 0, ""),
+        ([(10, 2)] * 9, 0, ""),
+        ([(10, 9), *[(10, 0.1)] * 8], 0, ""),
+        ([(0, 0)] * 9, 0, ""),
+        ([], 0, ""),
+    ],
+)
+def test_a_training_that_waits_for_data_is_told_what_to_change(
+    times: list[tuple[float, float]], workers: int, said: str
+) -> None:
+    found = trainlog.advice(logged(*times), workers)
+    assert found.startswith(said)
+    assert bool(found) is bool(said)
+
+
+def test_lines_without_times_say_nothing_of_waiting() -> None:
+    assert trainlog.waiting([Record(1, 2, {"loss": 1.0}, ""), *logged((4, 1))]) == 0.25

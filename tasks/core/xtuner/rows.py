@@ -16,8 +16,10 @@ SPEAKERS = {
     "function_response": "user", "gpt": "assistant", "assistant": "assistant",
     "function_call": "assistant", "bot": "assistant", "chatgpt": "assistant",
 }  # fmt: skip
-# The key that holds the conversation.
-KEYS = {"agentflan": "conversation", "openai": "messages", "sharegpt": "conversations"}
+# The key that holds the conversation, or the text.
+KEYS = {
+    "agentflan": "conversation", "openai": "messages", "sharegpt": "conversations", "text": "text",
+}  # fmt: skip
 
 
 class Fault(ValueError):
@@ -27,27 +29,43 @@ class Fault(ValueError):
 def parse(line: bytes) -> Any:
     """Return what is in a line of JSON."""
     try:
-        return json.loads(line.decode("utf-8"), object_pairs_hook=_no_twice)
-    except UnicodeDecodeError as error:
-        raise Fault(
-            f"not UTF-8 at byte {error.start} of the line; save the file as UTF-8"
-        ) from None
+        return json.loads(decoded(line), object_pairs_hook=_no_twice)
     except json.JSONDecodeError as error:
         raise Fault(f"not JSON at column {error.colno}: {error.msg}") from None
     except RecursionError:
         raise Fault("not JSON that can be read: nested too deep") from None
 
 
+def decoded(raw: bytes) -> str:
+    """Return what bytes say in UTF-8."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Fault(f"not UTF-8 at byte {error.start}; save the file as UTF-8") from None
+
+
 def row(content: Any, form: str) -> dict[str, Any]:
-    """Return a row with its conversation as `messages`; `id` goes, the rest stays."""
+    """Return a row with its conversation as `messages`; `id` goes, the rest stays.
+
+    Of a plain text only `text` stays.
+    """
     if not isinstance(content, dict):
         raise Fault('not an object; a row is {"key": value, ...}')
+    if form == "text":
+        return text(content.get("text"))
     messages, rest = (_alpaca if form == "alpaca" else _chat)(content, form)
     if not isinstance(messages, list) or not messages:
         raise Fault(f"'{KEYS.get(form)}' should be a list of messages")
     for position, message in enumerate(messages):
         _judge(f"{KEYS.get(form, 'messages')}[{position}]", message)
     return {"messages": messages, **rest}
+
+
+def text(content: Any) -> dict[str, Any]:
+    """Return a row of plain text."""
+    if not isinstance(content, str) or not content.strip():
+        raise Fault("'text' should be text, and not empty")
+    return {"text": content}
 
 
 def _chat(content: dict[str, Any], form: str) -> tuple[Any, dict[str, Any]]:
