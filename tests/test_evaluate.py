@@ -1,16 +1,16 @@
-"""evaluate: prompts are read strictly, answers judged, reports written, the gate applied."""
+"""evaluate: answers are judged side by side, reports written, the gate applied."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasks import evaluate
-from tasks.core import paths, stage
-from tasks.core.errors import CommandFailed, UserError
+from tasks.core import answers, paths, stage
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
 
@@ -38,23 +38,21 @@ def recipe(project: Project, more: str = "") -> Recipe:
 
 
 def prompts(project: Project, *rows: Any) -> Path:
-    """Write the recipe's prompts; bytes and text go in as they are."""
     path = project.recipes / "m" / "prompts.jsonl"
     path.parent.mkdir(exist_ok=True)
-    lines = [row if isinstance(row, str | bytes) else json.dumps(row) for row in rows]
-    path.write_bytes(b"\n".join(x if isinstance(x, bytes) else x.encode() for x in lines) + b"\n")
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
-def answers(monkeypatch: pytest.MonkeyPatch, **given: list[str]) -> None:
-    """Let the models answer what is given."""
+def answer(monkeypatch: pytest.MonkeyPatch, **given: list[str | list[str]]) -> None:
+    """Let the models answer what is given: a text, or one for each turn."""
 
-    def answer(recipe: Recipe, folder: Path) -> None:
-        for name, texts in given.items():
-            lines = [json.dumps(text, ensure_ascii=False) + "\n" for text in texts]
-            (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    def ask(
+        recipe: Recipe, prompts: Any, models: Mapping[str, Path], work: Path, log: Path
+    ) -> dict[str, answers.Answers]:
+        return {n: [[t] if isinstance(t, str) else t for t in given[n]] for n in models}
 
-    monkeypatch.setattr(evaluate, "_answer", answer)
+    monkeypatch.setattr(answers, "ask", ask)
 
 
 def act(found: Recipe) -> str:
@@ -62,33 +60,57 @@ def act(found: Recipe) -> str:
     return "" if failed is None else str(failed.get_msg()).strip()
 
 
+def report(name: str = "report.json") -> Any:
+    return json.loads((paths.output("m", "evaluate") / name).read_text(encoding="utf-8"))
+
+
 def test_both_models_are_judged_side_by_side(
-    project: Project, tuned: Recipe, monkeypatch: pytest.MonkeyPatch
+    tuned: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers(monkeypatch, base=["It rains.", "?"], tuned=[RIGHT, "?"])
+    answer(monkeypatch, base=["It rains.", "?"], tuned=[RIGHT, "?"])
     assert act(tuned) == ""
-    place = paths.output("m", "evaluate")
-    report = json.loads((place / "report.json").read_text(encoding="utf-8"))
-    assert report["scores"]["base"]["tool_call_valid"] == 0.0
-    assert report["scores"]["tuned"]["tool_call_valid"] == 0.5
-    assert report["prompts"][0]["tuned"] == {"answer": RIGHT, "valid": True}
-    page = (place / "report.md").read_text(encoding="utf-8")
-    assert "| 0.0 % | 50.0 % |" in page
+    assert report()["scores"]["base"]["tool_call_valid"] == 0.0
+    assert report()["scores"]["tuned"]["tool_call_valid"] == 0.5
+    assert report()["prompts"][0]["tuned"] == {"answer": RIGHT, "valid": True}
+    page = (paths.output("m", "evaluate") / "report.md").read_text(encoding="utf-8")
+    assert "| 0.0 % (0 to 66) | 50.0 % (9 to 91) |" in page
     assert page.count("It rains.") == 1
-    receipt = json.loads((place / "manifest.json").read_text())
-    assert receipt["facts"]["valid"] == "0.0% -> 50.0%"
+    assert report()["gains"]["tuned"]["over"] == "base"
+    assert "| more valid than base | 2 | | +50.0 points (-40 to +90) |" in page
+    assert report("manifest.json")["facts"]["valid"] == "0.0% -> 50.0%"
 
 
-def test_an_answer_may_hold_any_text(
-    project: Project, tuned: Recipe, monkeypatch: pytest.MonkeyPatch
+def test_each_model_has_results_that_other_programs_read(
+    tuned: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    answer(monkeypatch, base=["?", "?"], tuned=[RIGHT, "?"])
+    assert act(tuned) == ""
+    found = report("results-tuned.json")
+    assert found["results"]["tool_call"] == {
+        "alias": "tool_call",
+        "tool_call_valid,none": 0.5,
+        "tool_call_valid_stderr,none": 0.5,
+        "tool_called,none": 0.5,
+        "tool_called_stderr,none": 0.5,
+        "tool_right,none": 0.5,
+        "tool_right_stderr,none": 0.5,
+        "arguments_json,none": 0.5,
+        "arguments_json_stderr,none": 0.5,
+    }
+    assert found["results"]["tool_call_weather"]["alias"] == " - weather"
+    assert found["group_subtasks"] == {"tool_call": ["tool_call_weather"]}
+    assert found["n-samples"]["tool_call"] == {"original": 2, "effective": 2}
+    assert found["higher_is_better"]["tool_call"]["tool_call_valid"] is True
+
+
+def test_an_answer_may_hold_any_text(tuned: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = "a\u2028b\x85c\x1cd\n```\n{{ x }} <b>\r"
-    answers(
+    answer(
         monkeypatch, base=[odd, "[" * 99_999], tuned=[f"Action: a\nAction Input: {'[' * 9999}", ""]
     )
     assert act(tuned) == ""
-    report = json.loads((paths.output("m", "evaluate") / "report.json").read_text("utf-8"))
-    assert report["prompts"][0]["base"]["answer"] == odd
+    assert report()["prompts"][0]["base"]["answer"] == odd
+    assert answers.read(paths.output("m", "evaluate") / "base.jsonl") == [[odd], ["[" * 99_999]]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +119,7 @@ def test_an_answer_may_hold_any_text(
 def test_the_gate_decides_and_shows_the_worst(
     project: Project, tuned: Recipe, monkeypatch: pytest.MonkeyPatch, gate: float, passes: bool
 ) -> None:
-    answers(monkeypatch, base=["", ""], tuned=[RIGHT, "It rains."])
+    answer(monkeypatch, base=["", ""], tuned=[RIGHT, "It rains."])
     said = act(recipe(project, f", gate: {{tool_call_valid: {gate}}}"))
     assert (said == "") is passes
     assert paths.output("m", "evaluate").exists() is passes
@@ -113,7 +135,7 @@ def test_the_gate_decides_and_shows_the_worst(
 def test_a_model_that_is_not_tuned_is_judged_alone(
     project: Project, tuned: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers(monkeypatch, base=[RIGHT, RIGHT])
+    answer(monkeypatch, base=[RIGHT, RIGHT])
     found = project.recipe("m", "base: {path: b}\nevaluate: {prompts: prompts.jsonl}\n")
     assert list(evaluate.models(found)) == ["base"]
     assert act(found) == ""
@@ -123,81 +145,59 @@ def test_groups_are_reported_apart(
     project: Project, tuned: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts(project, PROMPT, {**PROMPT, "group": "unseen_tool"})
-    answers(monkeypatch, base=["", ""], tuned=[RIGHT, ""])
+    answer(monkeypatch, base=["", ""], tuned=[RIGHT, ""])
     assert act(tuned) == ""
-    place = paths.output("m", "evaluate")
-    scores = json.loads((place / "report.json").read_text())["scores"]["tuned"]
+    scores = report()["scores"]["tuned"]
     assert scores["tool_call_valid"] == 1.0
     assert scores["apart"] == {"unseen_tool": {"prompts": 1, "valid": 0.0}}
-    assert "apart: unseen tool" in (place / "report.md").read_text()
+    page = (paths.output("m", "evaluate") / "report.md").read_text()
+    assert "apart: unseen tool" in page
 
 
-def test_prompts_may_hold_other_line_ends_and_blank_lines(project: Project, tuned: Recipe) -> None:
-    text = "a\u2028b\x85c"
-    row = {**PROMPT, "messages": [{"role": "user", "content": text}]}
-    prompts(project, json.dumps(row, ensure_ascii=False), "", json.dumps(PROMPT) + "\r")
-    assert [p.messages[0]["content"] for p in evaluate.read_prompts(tuned)] == [
-        text,
-        "Weather in Graz?",
-    ]
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        "{", "[]", "7", "null", "{}", "[" * 100_000,
-        {"messages": []}, {"messages": "Hi"}, {"messages": ["Hi"]}, {"messages": {"role": "user"}},
-        {"messages": [{"role": "user"}]}, {"messages": [{"role": "user", "content": None}]},
-        {**PROMPT, "expect": "weather"}, {**PROMPT, "expect": {"tool": 7}},
-        {**PROMPT, "expect": {"tool": "weather", "arguments": ["Graz"]}}, {**PROMPT, "group": 7},
-    ],
-)  # fmt: skip
-def test_a_line_that_is_no_prompt_is_named(project: Project, tuned: Recipe, row: Any) -> None:
-    path = prompts(project, PROMPT, row)
-    with pytest.raises(UserError) as caught:
-        evaluate.read_prompts(tuned)
-    assert str(caught.value).startswith(f"{path}:2: no prompt (")
-
-
-@pytest.mark.parametrize(
-    ("row", "said"), [("", "no prompts; write one a line"), (b"\xff", "byte 0: not UTF-8")]
-)
-def test_a_file_without_prompts_is_refused(
-    project: Project, tuned: Recipe, row: str | bytes, said: str
+def test_a_chat_of_several_turns_shows_all_of_them(
+    project: Project, tuned: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = prompts(project, row)
-    assert act(tuned).startswith(f"{path}: {said}")
+    more = {"messages": [{"role": "user", "content": "Response: rain"}]}
+    prompts(project, {**PROMPT, "then": [more]})
+    answer(monkeypatch, base=[["?", "It rains."]], tuned=[[RIGHT, "It pours."]])
+    assert act(tuned) == ""
+    (row,) = report()["prompts"]
+    assert row["then"] == [{**more, "expect": {"tool": None, "arguments": {}}}]
+    assert row["tuned"] == {"answer": RIGHT, "valid": True, "answers": [RIGHT, "It pours."]}
+    assert row["base"]["valid"] is False
+    page = (paths.output("m", "evaluate") / "report.md").read_text()
+    assert "Then: Response: rain" in page
+    assert "It pours." in page
+
+
+def test_a_file_without_prompts_is_refused(project: Project, tuned: Recipe) -> None:
+    path = prompts(project)
+    assert act(tuned).startswith(f"{path}: no prompts; write one a line")
     assert not paths.output("m", "evaluate").exists()
 
 
-def test_a_fault_in_the_data_is_said_as_the_program_says_it(
-    tuned: Recipe, monkeypatch: pytest.MonkeyPatch
+def test_served_models_need_no_toolchain_but_the_finished_weights_stay_an_input(
+    project: Project, tuned: Recipe
 ) -> None:
-    def run(line: object, recipe: object, log: object, follow: Any, **_: object) -> None:
-        follow("loading")
-        follow("base: the tokenizer has no chat_template")
-        raise CommandFailed("answer.py failed (65)", 65, [])
-
-    monkeypatch.setattr("tasks.core.xtuner.run", run)
-    assert act(tuned) == "base: the tokenizer has no chat_template"
+    found = recipe(project, ", served: {base: b, tuned: t, other: o}")
+    task = evaluate.task(found)
+    assert task["task_dep"] == []
+    assert [p.parent.name for p in task["file_dep"] if p.name == "manifest.json"] == ["merge"]
+    assert task["doc"].startswith("base and tuned and other answer")
 
 
-def test_any_other_failure_is_the_program_s_own(
-    tuned: Recipe, monkeypatch: pytest.MonkeyPatch
+def test_a_server_answers_in_the_place_of_weights(
+    project: Project, tuned: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(*_: object, **__: object) -> None:
-        raise CommandFailed("answer.py was killed by SIGKILL", -9, [])
+    answer(monkeypatch, base=["?", "?"])
+    asked: dict[str, str] = {}
 
-    monkeypatch.setattr("tasks.core.xtuner.run", run)
-    assert act(tuned) == "answer.py was killed by SIGKILL"
+    def ask(recipe: Recipe, prompts: Any, models: dict[str, str]) -> dict[str, Any]:
+        asked.update(models)
+        return {name: [[RIGHT], [RIGHT]] for name in models}
 
-
-def test_the_command_names_both_models_and_where_answers_go(
-    project: Project, tuned: Recipe, tmp_path: Path
-) -> None:
-    line = evaluate.command(tuned, tmp_path)
-    assert line[1].endswith("answer.py")
-    assert line[-2:] == [
-        f"base={project.build}/m/base={tmp_path}/base.jsonl",
-        f"tuned={project.build}/m/merge={tmp_path}/tuned.jsonl",
-    ]
+    monkeypatch.setattr("tasks.core.endpoint.ask", ask)
+    assert act(recipe(project, ", served: {gpt: some/model, tuned: mine}")) == ""
+    assert asked == {"gpt": "some/model", "tuned": "mine"}
+    assert list(report()["scores"]) == ["base", "tuned", "gpt"]
+    assert report("manifest.json")["facts"]["valid"] == "0.0% -> 100.0% -> 100.0%"

@@ -1,4 +1,4 @@
-"""Find the tool call in an answer and judge it against what was expected."""
+"""Find the tool calls in an answer and judge them against what was expected."""
 
 from __future__ import annotations
 
@@ -8,27 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# Agent-FLAN's form; the tool's name ends with its line, its input is one JSON object to the end.
+from .prompts import Call, Prompt, Turn
+
+# Agent-FLAN's form; the tool's name ends with its line, its input is one JSON object to the end, or
+# to the next call.
 REACT = re.compile(
-    r"Action:[ \t]*(?P<tool>[^\n]+?)[ \t]*\nAction Input:\s*(?P<input>.*)", re.DOTALL
+    r"Action:[ \t]*(?P<tool>[^\n]+?)[ \t]*\nAction Input:\s*"
+    r"(?P<input>.*?)(?=\n(?:Thought:[^\n]*\n+)?Action:[^\n]+\nAction Input:|\Z)",
+    re.DOTALL,
 )
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A held-out prompt.
-
-    Attributes:
-        messages: the chat so far, as [{"role": .., "content": ..}].
-        tool: the tool that should be called, None where none should be.
-        arguments: the values it should be called with.
-        group: prompts of a named group are reported apart and stay out of the score.
-    """
-
-    messages: Sequence[dict[str, str]]
-    tool: str | None
-    arguments: dict[str, Any]
-    group: str
+# Hermes' and Qwen's form, in which we also write what a server gives as `tool_calls`.
+TAGGED = re.compile(r"<tool_call>\s*(?P<call>.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -37,9 +27,9 @@ class Verdict:
 
     Attributes:
         called: there is a tool call at all.
-        tool: it names the right tool.
-        parsed: its arguments are a JSON object.
-        valid: tool and arguments are right; with no tool expected, none is called.
+        tool: the right tools are called, and no others.
+        parsed: the arguments are JSON objects.
+        valid: tools and arguments are right; with no tool expected, none is called.
     """
 
     called: bool
@@ -48,25 +38,74 @@ class Verdict:
     valid: bool
 
 
-def judge(prompt: Prompt, answer: str) -> Verdict:
-    """Return what is right about an answer."""
-    found = REACT.search(answer)
-    if found is None:
-        none_expected = prompt.tool is None
-        return Verdict(called=False, tool=none_expected, parsed=False, valid=none_expected)
-    right = found["tool"] == prompt.tool
+def judge(prompt: Prompt, answers: Sequence[str]) -> Verdict:
+    """Return what is right about the answers to a prompt's turns.
+
+    All turns have to be valid; the rest is told of the turns in which a call is expected.
+    """
+    verdicts = [
+        judge_turn(turn, answer) for turn, answer in zip(prompt.turns, answers, strict=True)
+    ]
+    calling = [v for turn, v in zip(prompt.turns, verdicts, strict=True) if turn.calls] or verdicts
+    return Verdict(
+        called=all(v.called for v in calling),
+        tool=all(v.tool for v in calling),
+        parsed=all(v.parsed for v in calling),
+        valid=all(v.valid for v in verdicts),
+    )
+
+
+def judge_turn(turn: Turn, answer: str) -> Verdict:
+    """Return what is right about one answer."""
+    found = calls(answer)
+    right = sorted(tool for tool, _ in found) == sorted(call.tool for call in turn.calls)
+    parsed = bool(found) and all(isinstance(arguments, dict) for _, arguments in found)
+    valid = right and (parsed or not found) and _all_found(turn.calls, found)
+    return Verdict(called=bool(found), tool=right, parsed=parsed, valid=valid)
+
+
+def calls(answer: str) -> list[tuple[str, Any]]:
+    """Return the calls in an answer: tool and arguments, None where those are no JSON."""
+    spoken = [(found["tool"], _json(found["input"])) for found in REACT.finditer(answer)]
+    return spoken or [_tagged(found["call"]) for found in TAGGED.finditer(answer)]
+
+
+def written(tool: str, arguments: str) -> str:
+    """Return a call, its arguments as JSON, in the text form that `calls` finds."""
+    return f'<tool_call>\n{{"name": {json.dumps(tool)}, "arguments": {arguments}}}\n</tool_call>'
+
+
+def _tagged(text: str) -> tuple[str, Any]:
+    content = _json(text)
+    if not isinstance(content, dict):
+        return "", None
+    arguments = content.get("arguments", content.get("parameters", {}))
+    return str(content.get("name", "")), _json(arguments) if isinstance(
+        arguments, str
+    ) else arguments
+
+
+def _json(text: str) -> Any:
     try:
-        arguments = json.loads(found["input"], parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
-        return Verdict(called=True, tool=right, parsed=False, valid=False)
-    parsed = isinstance(arguments, dict)
-    valid = right and parsed and _same(arguments, prompt.arguments)
-    return Verdict(called=True, tool=right, parsed=parsed, valid=valid)
+        return None
 
 
 def _refuse(constant: str) -> None:
     """Refuse NaN and Infinity, which Python reads and JSON has not."""
     raise ValueError(constant)
+
+
+def _all_found(expected: Sequence[Call], found: Sequence[tuple[str, Any]]) -> bool:
+    """Return whether each expected call is there; they may come in any order."""
+    left = list(found)
+    for call in expected:
+        same = [each for each in left if each[0] == call.tool and _same(each[1], call.arguments)]
+        if not same:
+            return False
+        left.remove(same[0])
+    return True
 
 
 def _same(left: Any, right: Any) -> bool:
@@ -78,32 +117,3 @@ def _same(left: Any, right: Any) -> bool:
     if isinstance(left, list) and isinstance(right, list):
         return len(left) == len(right) and all(map(_same, left, right))
     return bool(left == right)
-
-
-def scores(prompts: Sequence[Prompt], verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Return shares over the prompts without a group; the valid ones also by tool and by group."""
-    judged = list(zip(prompts, verdicts, strict=True))
-    main = [(p, v) for p, v in judged if not p.group]
-    groups = sorted({p.group for p in prompts if p.group})
-    return {
-        "prompts": len(main),
-        "tool_call_valid": _share([v.valid for _, v in main]),
-        "tool_called": _share([v.called for _, v in main]),
-        "tool_right": _share([v.tool for _, v in main]),
-        "arguments_json": _share([v.parsed for _, v in main]),
-        "by_tool": {
-            tool: _share([v.valid for p, v in main if (p.tool or "none") == tool])
-            for tool in sorted({p.tool or "none" for p, _ in main})
-        },
-        "apart": {
-            group: {
-                "prompts": sum(p.group == group for p in prompts),
-                "valid": _share([v.valid for p, v in judged if p.group == group]),
-            }
-            for group in groups
-        },
-    }
-
-
-def _share(right: Sequence[bool]) -> float:
-    return round(sum(right) / len(right), 4) if right else 0.0

@@ -9,14 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core import toolcall
-from tasks.core.toolcall import Prompt, Verdict
+from tasks.core.prompts import Call, Prompt, Turn
+from tasks.core.toolcall import Verdict
+
+ASKED = [{"role": "user", "content": "?"}]
 
 
-def prompt(tool: str | None, arguments: dict[str, Any] | None = None, group: str = "") -> Prompt:
-    return Prompt([{"role": "user", "content": "?"}], tool, arguments or {}, group)
+def turn(tool: str | None, arguments: dict[str, Any] | None = None) -> Turn:
+    return Turn(ASKED, [Call(tool, arguments or {})] if tool else [])
 
 
-WEATHER = prompt("weather", {"city": "Graz", "days": 1})
+WEATHER = turn("weather", {"city": "Graz", "days": 1})
 RIGHT = 'Action: weather\nAction Input: {"city": "Graz", "days": 1}'
 VALID = Verdict(called=True, tool=True, parsed=True, valid=True)
 WRONG = Verdict(called=True, tool=True, parsed=True, valid=False)
@@ -51,12 +54,12 @@ BROKEN = Verdict(called=True, tool=True, parsed=False, valid=False)
     ],
 )
 def test_a_call_is_valid_when_tool_and_arguments_are_right(answer: str, verdict: Verdict) -> None:
-    assert toolcall.judge(WEATHER, answer) == verdict
+    assert toolcall.judge_turn(WEATHER, answer) == verdict
 
 
 @pytest.mark.parametrize(("answer", "valid"), [("Hello.", True), (RIGHT, False)])
 def test_where_no_tool_is_needed_none_may_be_called(answer: str, valid: bool) -> None:
-    assert toolcall.judge(prompt(None), answer).valid is valid
+    assert toolcall.judge_turn(turn(None), answer).valid is valid
 
 
 @pytest.mark.parametrize(
@@ -75,30 +78,80 @@ def test_values_are_compared_as_json_has_them(
     wanted: dict[str, Any], given: str, valid: bool
 ) -> None:
     answer = f"Action: t\nAction Input: {given}"
-    assert toolcall.judge(prompt("t", wanted), answer).valid is valid
+    assert toolcall.judge_turn(turn("t", wanted), answer).valid is valid
 
 
 @given(st.text(), st.text(max_size=5))
 def test_any_answer_gets_a_verdict(answer: str, tool: str) -> None:
     for text in (answer, f"Action: {tool}\nAction Input: {answer}"):
-        verdict = toolcall.judge(WEATHER, text)
+        verdict = toolcall.judge_turn(WEATHER, text)
         assert not verdict.valid or (verdict.called and verdict.parsed)
 
 
-def test_shares_count_the_prompts_without_a_group() -> None:
-    prompts = [prompt("a"), prompt("a"), prompt("b"), prompt(None), prompt("a", group="unseen")]
-    none = Verdict(called=False, tool=True, parsed=False, valid=True)
-    scores = toolcall.scores(prompts, [VALID, BROKEN, WRONG, none, BROKEN])
-    assert scores == {
-        "prompts": 4,
-        "tool_call_valid": 0.5,
-        "tool_called": 0.75,
-        "tool_right": 1.0,
-        "arguments_json": 0.5,
-        "by_tool": {"a": 0.5, "b": 0.0, "none": 1.0},
-        "apart": {"unseen": {"prompts": 1, "valid": 0.0}},
-    }
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ('<tool_call>\n{"name": "weather", "arguments": {"city": "Graz", "days": 1}}\n</tool_call>',
+         VALID),
+        ('Sure.<tool_call>{"name": "weather", "parameters": {"city": "Graz", "days": 1}}', VALID),
+        ('<tool_call>{"name": "weather", "arguments": "{\\"city\\": \\"Graz\\", \\"days\\": 1}"}',
+         VALID),
+        ('<tool_call>{"name": "weather", "arguments": {"city": "Wien"}}</tool_call>', WRONG),
+        ('<tool_call>{"name": "weather"</tool_call>',
+         Verdict(called=True, tool=False, parsed=False, valid=False)),
+        ("<tool_call>[]</tool_call>", Verdict(called=True, tool=False, parsed=False, valid=False)),
+        ('{"name": "weather", "arguments": {"city": "Graz", "days": 1}}',
+         Verdict(called=False, tool=False, parsed=False, valid=False)),
+    ],
+)  # fmt: skip
+def test_calls_in_tags_count_as_well(answer: str, verdict: Verdict) -> None:
+    assert toolcall.judge_turn(WEATHER, answer) == verdict
 
 
-def test_no_prompts_are_no_success() -> None:
-    assert toolcall.scores([], [])["tool_call_valid"] == 0.0
+def test_a_call_that_a_server_took_out_is_found_in_the_text_that_is_made_of_it() -> None:
+    text = toolcall.written('we"ather', '{"city": "Graz"}')
+    assert toolcall.calls(f"Let me see.\n{text}") == [('we"ather', {"city": "Graz"})]
+
+
+TWO = Turn(ASKED, [Call("weather", {"city": "Graz"}), Call("mail", {"to": "Eva"})])
+GRAZ, EVA = (
+    f"Action: {tool}\nAction Input: {text}"
+    for tool, text in (("weather", '{"city": "Graz"}'), ("mail", '{"to": "Eva"}'))
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "valid"),
+    [
+        (f"{GRAZ}\n{EVA}", True),
+        (f"{EVA}\n\nThought: and then\n{GRAZ}\n", True),
+        (GRAZ, False),
+        (f"{GRAZ}\n{GRAZ}", False),
+        (f"{GRAZ}\n{EVA}\n{EVA}", False),
+        (f"{GRAZ}\n{EVA.replace('Eva', 'Ina')}", False),
+        (f"{GRAZ} and\n{EVA}", False),
+    ],
+)
+def test_several_calls_may_be_expected_in_any_order(answer: str, valid: bool) -> None:
+    assert toolcall.judge_turn(TWO, answer).valid is valid
+
+
+CHAT = Prompt([turn("weather", {"city": "Graz"}), turn(None)])
+
+
+@pytest.mark.parametrize(
+    ("answers", "verdict"),
+    [
+        ([GRAZ, "It rains."], VALID),
+        ([GRAZ, GRAZ], WRONG),
+        (["It rains.", "It rains."],
+         Verdict(called=False, tool=False, parsed=False, valid=False)),
+    ],
+)  # fmt: skip
+def test_every_turn_of_a_chat_has_to_be_right(answers: list[str], verdict: Verdict) -> None:
+    assert toolcall.judge(CHAT, answers) == verdict
+
+
+def test_an_answer_of_line_ends_alone_is_read_in_no_time() -> None:
+    answer = "Action: a\nAction Input: " + "\n" * 200_000 + "Thought: " * 20_000
+    assert not toolcall.judge_turn(WEATHER, answer).valid
