@@ -1,0 +1,130 @@
+"""What the stage `serve` does with Xinference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import catalog, manifest, paths, servers, serving, settings
+from ..errors import UserError
+from ..manifest import Manifest
+from ..recipe import Recipe
+from ..serving import Place
+from . import registration, server
+
+if TYPE_CHECKING:
+    from ..chatmodel import ChatModel
+
+# How long a question about what is there may take, where nothing is to be done.
+QUICK = 5.0
+
+
+def place(recipe: Recipe) -> Place:
+    """Return where Xinference is; one serves many models."""
+    return serving.place(server.KIND, server.PORT)
+
+
+def api_key() -> str:
+    """Return the key that chats have to show."""
+    return settings.current().xinference_api_key
+
+
+def depends(recipe: Recipe) -> dict[str, Any]:
+    """Return what the stage waits for: the model, and the toolchain where it runs here."""
+    return {
+        "file_dep": [paths.manifest(recipe.name, recipe.weights)],
+        "task_dep": ["toolchain:xinference"] if serving.way(server.KIND) == "local" else [],
+    }
+
+
+def key(recipe: Recipe) -> dict[str, Any]:
+    """Return what the settings and the catalogue add to the recipe's values."""
+    found = settings.current()
+    in_container = serving.way(server.KIND) == "docker"
+    image = {"image": found.xinference_image} if in_container else {}
+    return {"tool_parser": parser(recipe), "devices": found.serve_devices, **image}
+
+
+def serve(recipe: Recipe, at: Place, folder: Path, receipt: Manifest | None) -> dict[str, Any]:
+    """Have the model registered, running and answering; return the facts.
+
+    Args:
+        folder: where the registration and the answers are written.
+        receipt: the last run's.
+    """
+    from .. import chatmodel, questions
+    from . import models
+    from .client import Client
+
+    weights = paths.output(recipe.name, recipe.weights)
+    asked = registration.serve(recipe)
+    own = recipe.beside(asked.chat_template) if asked.chat_template else None
+    wanted = _registration(recipe, at, chatmodel.read(weights, own), weights)
+    launch = models.launch_values(recipe, at, wanted["model_specs"][0])
+    with Client(at.endpoint, serving.timeout()) as there:
+        trust = recipe.base.trust_remote_code
+        server.ensure(at, server.needs(at, weights, trust=trust), there)
+        there.authorize()
+        models.bring(there, recipe, wanted, launch, dict(receipt.facts) if receipt else {})
+        tools = "tools" in wanted["model_ability"]
+        answers = questions.ask(there, launch["model_uid"], recipe, tools=tools)
+    models.write(folder, wanted, weights)
+    questions.write(folder, answers)
+    return {
+        "uid": launch["model_uid"],
+        "model_name": wanted["model_name"],
+        "registration": wanted["model_description"],
+        "engine": launch["model_engine"],
+        "context_length": wanted["context_length"],
+        "tools": tools,
+        "launch": launch,
+    }
+
+
+def drift(recipe: Recipe, at: Place, receipt: Manifest) -> str:
+    """Return what is no longer as the last run left it, or nothing."""
+    from . import models
+    from .client import Client
+
+    wrong = servers.drift(at, lambda extras: server.start(at, extras))
+    if wrong:
+        return wrong
+    with Client(at.endpoint, QUICK) as there:
+        there.authorize()
+        return models.drift(there, receipt.facts)
+
+
+def undo(recipe: Recipe, at: Place, receipt: Manifest | None) -> list[str]:
+    """Take the model and its registration away, and a server of ours that is left with nothing."""
+    from . import models
+    from .client import Client
+
+    if at.way != "endpoint" and not servers.is_alive(at):
+        return [*models.forget(at, recipe, receipt), *servers.stop(at)]
+    with Client(at.endpoint) as there:
+        there.authorize()
+        lines = models.remove(there, recipe, receipt)
+        if at.way == "endpoint":
+            return lines
+        if there.is_used():
+            return [*lines, f"Xinference at {at.endpoint} stays: it has other models"]
+    return [*lines, *servers.stop(at)]
+
+
+def parser(recipe: Recipe) -> str | None:
+    """Return the parser of tool calls, by Xinference's name."""
+    return registration.tool_parser(recipe, catalog.tool_parser(recipe))
+
+
+def _registration(recipe: Recipe, at: Place, model: ChatModel, weights: Path) -> dict[str, Any]:
+    """Return the registration that the server is to have, with its mark."""
+    receipt = manifest.read(paths.manifest(recipe.name, recipe.weights))
+    assert receipt is not None
+    context = serving.context_length(recipe)
+    if context is None:
+        raise UserError(
+            f"{recipe.file}: serve.context_length: the model does not tell; give how many tokens "
+            "it was made for"
+        )
+    made = registration.version2(recipe, model, server.uri(at, weights), context, parser(recipe))
+    return registration.marked(made, receipt.content)

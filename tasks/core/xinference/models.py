@@ -1,0 +1,204 @@
+"""One model in an Xinference: registered, running, as asked; or neither.
+
+What is there is asked first, and only what differs is done: a model that runs on the registration
+that we would make is left alone.  A registration bears a mark (registration.py), and what bears no
+mark of this model is never touched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import console, daemon, settings
+from ..manifest import Manifest
+from ..recipe import Recipe
+from ..serving import Place
+from ..webapi import Answer
+from . import registration, server
+from .client import Client, said
+
+Values = dict[str, Any]
+
+
+def launch_values(recipe: Recipe, at: Place, spec: Mapping[str, Any]) -> Values:
+    """Return the body of the request that launches the model.
+
+    Args:
+        spec: the registration's only model_spec.
+    """
+    asked = registration.serve(recipe)
+    names = ("model_format", "model_size_in_billions", "quantization")
+    devices = [int(d) for d in settings.current().serve_devices.split(",") if d.strip().isdigit()]
+    return {
+        "model_uid": asked.name or recipe.name,
+        "model_name": registration.model_name(recipe),
+        "model_type": "LLM",
+        "model_engine": asked.engine,
+        **{name: spec[name] for name in names},
+        "replica": asked.replicas,
+        "n_gpu": asked.gpus,
+        # In a container they are the only ones, and have other numbers.
+        **({"gpu_idx": devices} if devices and at.way != "docker" else {}),
+    }
+
+
+def bring(there: Client, recipe: Recipe, wanted: Values, launch: Values, old: Values) -> None:
+    """Make the server have a registration and run a model on it.
+
+    Args:
+        wanted: the registration, with its mark.
+        old: the facts of the last run: what it launched, and how.
+
+    Raises:
+        UserError: a name is taken, or the server refuses; its words are in it.
+    """
+    uid, name = launch["model_uid"], launch["model_name"]
+    if old.get("uid", uid) != uid:
+        _terminate(there, recipe, old["uid"])
+    if old.get("model_name", name) != name:
+        _unregister(there, recipe, old["model_name"])
+    running = there.running(uid)
+    if running and registration.owner(running.get("model_description")) != recipe.name:
+        raise there.fault(
+            f"another model runs as '{uid}' ({running.get('model_name')}), and is left alone; give "
+            f"this one another name as `serve.name` in {recipe.file}"
+        )
+    kept = _register(there, recipe, wanted)
+    if running:
+        same = running.get("model_description") == wanted["model_description"]
+        if kept and same and _is_alike(running, launch) and old.get("launch", launch) == launch:
+            return
+        there.terminate(uid)
+    console.status(f"launching {uid}")
+    there.launch(**launch)
+    console.clear()
+    console.say(f"   {uid} launched with {launch['model_engine']}")
+
+
+def drift(there: Client, facts: Mapping[str, Any]) -> str:
+    """Return what is no longer as a run left it, or nothing."""
+    found = there.registration(facts["model_name"])
+    if not found:
+        return f"{facts['model_name']} is not registered"
+    running = there.running(facts["uid"])
+    if not running:
+        return f"{facts['uid']} is not running"
+    told = {found.get("model_description"), running.get("model_description")}
+    if told != {facts["registration"]} or not _is_alike(running, facts["launch"]):
+        return f"{facts['uid']} is not the model that was launched"
+    return ""
+
+
+def remove(there: Client, recipe: Recipe, receipt: Manifest | None) -> list[str]:
+    """Take away the model and its registration; return a line on each thing."""
+    facts = receipt.facts if receipt else {}
+    asked = registration.serve(recipe)
+    uid = facts.get("uid") or asked.name or recipe.name
+    name = facts.get("model_name") or registration.model_name(recipe)
+    lines = []
+    if _is_made(there.running(uid), recipe, facts):
+        there.terminate(uid)
+        lines.append(f"model {uid} ended")
+    if _is_made(there.registration(name), recipe, facts):
+        there.unregister(name)
+        lines.append(f"registration {name} removed")
+    return lines
+
+
+def forget(at: Place, recipe: Recipe, receipt: Manifest | None) -> list[str]:
+    """Take the registration away from a server of ours that does not run; it keeps a file of it."""
+    facts = receipt.facts if receipt else {}
+    name = facts.get("model_name") or registration.model_name(recipe)
+    lines = []
+    for path in (daemon.folder(at.name) / "home/model").glob(f"*/llm/{name}.json"):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if _is_made(found, recipe, facts):
+            path.unlink()
+            lines.append(f"registration {name} removed")
+    return lines
+
+
+def write(folder: Path, wanted: Values, weights: Path) -> None:
+    """Write the registration for people, with the model where compose.yaml mounts it."""
+    uri = server.uri(Place(server.KIND, "docker", ""), weights)
+    specs = [{**spec, "model_uri": uri} for spec in wanted["model_specs"]]
+    shown = {**wanted, "model_specs": specs}
+    for name, content in (
+        ("registration", shown),
+        ("registration.v1", registration.version1(shown)),
+    ):
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        (folder / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+def _register(there: Client, recipe: Recipe, wanted: Values) -> bool:
+    """Have a registration; return whether it was there already."""
+    name = wanted["model_name"]
+    found = there.registration(name)
+    if found:
+        if registration.owner(found.get("model_description")) != recipe.name:
+            what = "built in" if found.get("is_builtin") else "registered by others"
+            raise there.fault(
+                f"a model '{name}' is {what}, and is left alone; give this one another name as "
+                f"`serve.model_name` in {recipe.file}"
+            )
+        keys = ("model_description", "chat_template")
+        if all(found.get(key) == wanted[key] for key in keys) and _uri(found) == _uri(wanted):
+            return True
+        there.unregister(name)
+    answer = there.register(json.dumps(wanted, ensure_ascii=False))
+    if answer.status >= 400 and "version" in said(answer):
+        answer = there.register(json.dumps(registration.version1(wanted), ensure_ascii=False))
+    if answer.status >= 400:
+        raise there.fault(
+            f"'{name}' is not registered: {said(answer)}{_cure(there, answer, recipe)}"
+        )
+    console.say(f"   {name} registered")
+    return False
+
+
+def _cure(there: Client, answer: Answer, recipe: Recipe) -> str:
+    words = said(answer)
+    if "URI" in words:
+        return (
+            "; the server does not see the model's folder: say where it has the build folder as "
+            "MODELWRIGHT_XINFERENCE_MODELS"
+        )
+    if "model_family" in words:
+        return f"; give one of these as `serve.family` in {recipe.file}"
+    if answer.status in (401, 403):
+        return f"; {there.who_may()}"
+    return ""
+
+
+def _uri(spec: Mapping[str, Any]) -> Any:
+    return spec["model_specs"][0].get("model_uri")
+
+
+def _is_alike(running: Mapping[str, Any], launch: Mapping[str, Any]) -> bool:
+    """Return whether a running model is as it was to be launched, by what its server tells."""
+    pairs = [(running.get(key), launch[key]) for key in ("replica", "model_engine", "model_name")]
+    return all(str(told).lower() == str(meant).lower() for told, meant in pairs if told is not None)
+
+
+def _is_made(found: Mapping[str, Any] | None, recipe: Recipe, facts: Mapping[str, Any]) -> bool:
+    """Return whether a registration or a running model is what we made."""
+    told = (found or {}).get("model_description")
+    return bool(
+        told == facts.get("registration") if facts else registration.owner(told) == recipe.name
+    )
+
+
+def _terminate(there: Client, recipe: Recipe, uid: str) -> None:
+    running = there.running(uid)
+    if running and registration.owner(running.get("model_description")) == recipe.name:
+        there.terminate(uid)
+
+
+def _unregister(there: Client, recipe: Recipe, name: str) -> None:
+    found = there.registration(name)
+    if found and registration.owner(found.get("model_description")) == recipe.name:
+        there.unregister(name)
