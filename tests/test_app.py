@@ -1,17 +1,30 @@
-"""FastGPT's config.json with the model's entry."""
+"""FastGPT with the model's entry: in its file, in its database, and out of both again."""
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import stat
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from tasks import app
-from tasks.core import settings
+from tasks.core import manifest, paths, settings
 from tasks.core.errors import UserError
+from tasks.core.fastgpt import client, configfile, entry, home, stack
+from tasks.core.manifest import Manifest
+from tasks.core.recipe import Recipe
 from tests.conftest import Project
+from tests.services import fastgpt
+from tests.services.docker import Engine
+from tests.services.fastgpt import FastGPT
 
 RECIPE = """
 base: {hub: meta-llama/Meta-Llama-3-8B-Instruct}
@@ -23,6 +36,7 @@ app:
     maxResponse: 8000
     quoteMaxToken: 8000
     maxTemperature: 1.2
+    toolChoice: false
 """
 # As the document has it, but for the comma after it.
 ENTRY = """{
@@ -47,8 +61,10 @@ ENTRY = """{
   "defaultSystemChatPrompt": "",
   "defaultConfig": {}
 }"""
+MODEL = "llama-3-instruct"
 # In the manner of FastGPT's documentation, with what a user may have done to it.
-FASTGPT = """\ufeff// 4.8.14
+CONFIG = """\
+// 4.8.14
 {
     "feConfigs": {
         "lafEnv": "https://laf.dev" // not // a comment
@@ -65,6 +81,103 @@ FASTGPT = """\ufeff// 4.8.14
     "vectorModels": [{"model": "m3e", "defaultToken": 700}],
 }
 """
+COMPOSE = "services:\n  web:\n    image: ghcr.io/labring/fastgpt:v{}\n"
+SECRETS = (fastgpt.PASSWORD, fastgpt.ROOT_KEY, fastgpt.KEY)
+# A Docker client: it tells what it was asked, and restarts the FastGPT of the test.
+DOCKER = """\
+#!{python}
+import json, sys, urllib.request
+words = sys.argv[1:]
+with open({log!r}, "a") as file:
+    file.write(" ".join(words) + "\\n")
+if words[0] == "ps" and {mounted!r}:
+    print("abc")
+elif words[0] == "inspect":
+    mounts = [{{"Type": "bind", "Source": {mounted!r}, "Destination": "/app/data/config.json"}}]
+    print(json.dumps([{{"Name": "/web-1", "Mounts": mounts}}]))
+elif words[0] == "restart" or words[-2:] == ["up", "--detach"]:
+    urllib.request.urlopen(urllib.request.Request({url!r} + "/__restart", method="POST"))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """FastGPT's folder."""
+    made = tmp_path / "fastgpt"
+    made.mkdir()
+    use(monkeypatch, dir=str(made))
+    return made
+
+
+class Site:
+    """A FastGPT that runs from a folder, and the Docker client that restarts it."""
+
+    def __init__(self, folder: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.monkeypatch = folder, monkeypatch
+        self.config = folder / "config.json"
+        self.server = FastGPT(version, self.config)
+        self.log = folder / "docker.log"
+
+    def docker(self, mounted: Path | None = None) -> None:
+        """Put a Docker client on the path."""
+        bin_folder = self.folder.parent / "bin"
+        bin_folder.mkdir(exist_ok=True)
+        values = {"python": sys.executable, "log": str(self.log), "url": self.server.url}
+        text = DOCKER.format(**values, mounted=str(mounted or self.config))
+        (bin_folder / "docker").write_text(text)
+        (bin_folder / "docker").chmod(0o755)
+        self.monkeypatch.setenv("PATH", f"{bin_folder}:{os.environ['PATH']}")
+
+    def called(self, word: str) -> list[str]:
+        """Return what Docker was told that has a word in it."""
+        return [line for line in self.log.read_text().splitlines() if word in line.split()]
+
+
+@pytest.fixture
+def site(
+    request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Site]:
+    """A FastGPT of some release that runs with its own config.json; 4.8.14 if none is named."""
+    version = getattr(request, "param", "4.8.14")
+    made = Site(folder, version, monkeypatch)
+    made.config.write_text(CONFIG, encoding="utf-8")
+    (folder / "docker-compose.yml").write_text(COMPOSE.format(version))
+    with made.server.running():
+        made.server.restart()
+        use(monkeypatch, endpoint=made.server.url)
+        if made.server.in_database:
+            use(monkeypatch, password=fastgpt.PASSWORD)
+        made.docker()
+        yield made
+
+
+databases = pytest.mark.parametrize("site", ["4.8.23", "4.15.1"], indirect=True)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    """Set settings of FastGPT."""
+    for name, value in values.items():
+        monkeypatch.setenv(f"MODELWRIGHT_FASTGPT_{name.upper()}", value)
+    settings.current.cache_clear()
+
+
+def made(project: Project, text: str = RECIPE, name: str = "m") -> Recipe:
+    """Run the stage as core does: its folder is published, its facts are in the manifest."""
+    recipe = project.recipe(name, text)
+    scratch = project.build / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    facts = app.run(recipe, scratch)
+    place = paths.output(name, "app")
+    place.mkdir(parents=True, exist_ok=True)
+    for path in scratch.iterdir():
+        path.replace(place / path.name)
+    files = manifest.describe(place)
+    manifest.write(Manifest(name, "app", manifest.key_of("app", {}), {}, files, facts), place)
+    return recipe
+
+
+def unship(recipe: Recipe) -> list[str]:
+    return app.undo(recipe, manifest.read(paths.manifest(recipe.name, "app")))
 
 
 def indented(text: str, blanks: str, step: str = "  ") -> str:
@@ -72,22 +185,13 @@ def indented(text: str, blanks: str, step: str = "  ") -> str:
     return text.replace("  ", step).replace("\n", f"\n{blanks}")
 
 
-@pytest.fixture
-def fastgpt(tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the place of FastGPT's own file."""
-    folder = tmp_path / "fastgpt"
-    folder.mkdir()
-    monkeypatch.setenv("MODELWRIGHT_FASTGPT_DIR", str(folder))
-    settings.current.cache_clear()
-    return folder / "config.json"
+def merged() -> str:
+    """Return the file with the entry in it."""
+    mark = '/* { "model": "llama-3-instruct" }, */'
+    return CONFIG.replace(mark, f"{mark}\n        {indented(ENTRY, '        ', '    ')},")
 
 
-def made(project: Project, text: str = RECIPE) -> str:
-    """Return the file that a recipe gives."""
-    folder = project.build / "out"
-    folder.mkdir(parents=True, exist_ok=True)
-    app.run(project.recipe("m", text), folder)
-    return (folder / "config.json").read_bytes().decode()
+# The entry.
 
 
 def test_only_a_recipe_that_asks_gets_an_entry(project: Project) -> None:
@@ -95,85 +199,279 @@ def test_only_a_recipe_that_asks_gets_an_entry(project: Project) -> None:
     assert not app.wanted(project.recipe("n", "base: {hub: gpt2}"))
 
 
-def test_a_new_file_holds_the_document_s_entry_to_the_letter(project: Project) -> None:
-    assert made(project) == '{\n  "llmModels": [\n    ' + indented(ENTRY, "    ") + "\n  ]\n}\n"
+def test_the_files_hold_the_document_s_entry_to_the_letter(project: Project) -> None:
+    place = paths.output("m", "app")
+    made(project)
+    expected = '{\n  "llmModels": [\n    ' + indented(ENTRY, "    ") + "\n  ]\n}\n"
+    assert (place / "config.json").read_text() == expected
+    facts = manifest.read(paths.manifest("m", "app"))
+    assert facts
+    assert facts.facts == {"model": MODEL, "kept_in": "these files alone"}
 
 
 def test_the_model_is_called_as_the_recipe_unless_named(project: Project) -> None:
     recipe = project.recipe("tiny", "base: {hub: gpt2}\napp: {fastgpt: {}}\n")
-    assert (app.entry(recipe)["model"], app.entry(recipe)["name"]) == ("tiny", "tiny")
-    assert list(app.entry(recipe)) == list(json.loads(ENTRY))
-
-
-def test_whole_numbers_are_written_without_a_point(project: Project) -> None:
-    text = "base: {hub: gpt2}\napp: {fastgpt: {maxTemperature: 1.0, charsPointsPrice: 0}}\n"
-    assert '"maxTemperature": 1,' in made(project, text)
-    assert '"charsPointsPrice": 0,' in made(project, text)
-
-
-def test_an_entry_is_put_last_and_all_else_stays(project: Project, fastgpt: Path) -> None:
-    fastgpt.write_text(FASTGPT, encoding="utf-8")
-    mark = '/* { "model": "llama-3-instruct" }, */'
-    entry = indented(ENTRY, "        ", "    ")
-    assert made(project) == FASTGPT.replace(mark, f"{mark}\n        {entry}")
-
-
-def test_the_model_s_old_entry_is_replaced_in_its_place(project: Project, fastgpt: Path) -> None:
-    before = FASTGPT.replace('"model": "gpt-4o-mini"', "'model': 'llama-3-instruct'")
-    fastgpt.write_text(before, encoding="utf-8")
-    start, end = before.index("{\n            'model'"), before.index(", // the first")
-    entry = indented(ENTRY, "        ", "    ")
-    assert made(project) == before[:start] + entry + before[end:]
-
-
-def test_a_file_that_has_the_entry_stays_as_it_is(project: Project, fastgpt: Path) -> None:
-    fastgpt.write_text(FASTGPT, encoding="utf-8")
-    once = made(project).replace('"maxContext": 8000,', '"maxContext" : 8000, // ours')
-    fastgpt.write_text(once, encoding="utf-8")
-    assert made(project) == once
-
-
-def test_an_entry_that_only_seems_equal_is_replaced(project: Project, fastgpt: Path) -> None:
-    fastgpt.write_text(made(project).replace('"censor": false', '"censor": 0'), encoding="utf-8")
-    assert '"censor": false' in made(project)
-
-
-def test_line_ends_stay(project: Project, fastgpt: Path) -> None:
-    fastgpt.write_bytes(FASTGPT.replace("\n", "\r\n").encode())
-    text = made(project)
-    assert text.count("\n") == text.count("\r\n") > FASTGPT.count("\n")
+    found = app.values(recipe)
+    assert (found["model"], found["name"]) == ("tiny", "tiny")
+    assert list(found) == list(json.loads(ENTRY))
 
 
 @pytest.mark.parametrize(
-    ("before", "after"),
+    ("parts", "model"),
     [
-        ("{}", '{"llmModels": ['),
-        (
-            '{\n  "systemEnv": {}, // kept\n}\n',
-            '{\n  "systemEnv": {}, // kept\n  "llmModels": [\n    {\n      "model"',
-        ),
-        ('{\n  "llmModels": []\n}\n', '{\n  "llmModels": [\n    {\n      "model"'),
+        ("serve: {name: served}\n", "served"),
+        ("serve: {name: served}\ngateway: {model: shown}\n", "shown"),
+        ("gateway: {}\n", "m"),
     ],
 )
-def test_a_file_without_chat_models_gets_the_list(
-    project: Project, fastgpt: Path, before: str, after: str
+def test_the_model_is_called_as_the_gateway_calls_it(
+    project: Project, parts: str, model: str
 ) -> None:
-    fastgpt.write_text(before, encoding="utf-8")
-    assert made(project).startswith(after)
+    text = f"base: {{hub: gpt2}}\napp: {{fastgpt: {{}}}}\n{parts}"
+    assert app.values(project.recipe("m", text))["model"] == model
 
 
-def test_fastgpt_s_own_file_is_never_written(project: Project, fastgpt: Path) -> None:
-    fastgpt.write_text(FASTGPT, encoding="utf-8")
+def with_base(project: Project, config: dict[str, Any], text: str = "") -> Recipe:
+    """Return a recipe whose base has a config.json."""
+    folder = project.recipes / "m" / "base"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return project.recipe("m", "base: {path: base}\napp: {fastgpt: {}}\n" + text)
+
+
+@pytest.mark.parametrize(
+    ("config", "text", "context"),
+    [
+        ({"max_position_embeddings": 2048}, "", 2048),
+        ({"max_position_embeddings": 2048}, "serve: {context_length: 1024}\n", 1024),
+        ({}, "", 8000),
+    ],
+)
+def test_the_context_is_the_model_s_unless_said(
+    project: Project, config: dict[str, Any], text: str, context: int
+) -> None:
+    found = app.values(with_base(project, config, text))
+    assert found["maxContext"] == found["maxResponse"] == found["quoteMaxToken"] == context
+
+
+@pytest.mark.parametrize(
+    ("architecture", "sees"),
+    [("LlamaForCausalLM", False), ("LlavaForConditionalGeneration", True), ("Unheard", False)],
+)
+def test_vision_is_the_architecture_s(project: Project, architecture: str, sees: bool) -> None:
+    assert app.values(with_base(project, {"architectures": [architecture]}))["vision"] is sees
+
+
+def test_tools_are_chosen_where_the_served_model_was_seen_to_call_them(project: Project) -> None:
+    recipe = with_base(project, {}, "serve: {}\n")
+    assert app.values(recipe)["toolChoice"] is False
+    project.result("m", "serve", {"answers.json": b"{}"}, {"tools": True})
+    assert app.values(recipe)["toolChoice"] is True
+
+
+def test_whole_numbers_are_written_without_a_point(project: Project) -> None:
+    text = "base: {hub: gpt2}\napp: {fastgpt: {maxTemperature: 1.0}}\n"
+    assert '"maxTemperature": 1,' in configfile.alone(app.values(project.recipe("m", text)))
+
+
+def test_every_value_that_the_model_cannot_keep_is_named(project: Project) -> None:
+    with_base(project, {"max_position_embeddings": 2048})
+    text = "base: {path: base}\napp: {fastgpt: {maxContext: 4096, maxResponse: 8000, "
+    text += "quoteMaxToken: 8000, defaultConfig: {x: .inf}}}\n"
+    with pytest.raises(UserError) as caught:
+        made(project, text)
+    at = f"{project.recipes / 'm.yaml'}: app.fastgpt"
+    assert str(caught.value).splitlines() == [
+        f"{at}.maxResponse: 8000 is more than maxContext; give it 4096 or less",
+        f"{at}.quoteMaxToken: 8000 is more than maxContext; give it 4096 or less",
+        f"{at}.maxContext: 4096 is more than the 2048 tokens that base takes; give it 2048 or less",
+        f"{at}: JSON has no .inf and no .nan; give a number",
+    ]
+
+
+def test_values_at_their_limits_are_fine(project: Project) -> None:
+    recipe = project.recipe("m", RECIPE)
+    assert entry.faults(recipe, app.values(recipe), 8000) == []
+    assert len(entry.faults(recipe, app.values(recipe), 7999)) == 1
+
+
+# The file, up to 4.8.19.
+
+
+def test_an_entry_is_put_last_and_all_else_stays(site: Site, project: Project) -> None:
     made(project)
-    assert fastgpt.read_text(encoding="utf-8") == FASTGPT
-    assert [path.name for path in fastgpt.parent.iterdir()] == ["config.json"]
+    assert site.config.read_text() == merged()
+    assert (site.folder / "config.json.bak-1").read_text() == CONFIG
+    assert site.called("restart") == ["restart web-1"]
+    assert [one["model"] for one in site.server.listed] == ["gpt-4o-mini", MODEL]
 
 
-def test_a_file_that_others_may_not_read_stays_so(project: Project, fastgpt: Path) -> None:
-    fastgpt.write_text(FASTGPT, encoding="utf-8")
-    fastgpt.chmod(0o600)
+def test_a_second_time_changes_nothing_and_restarts_nothing(site: Site, project: Project) -> None:
+    recipe = made(project)
+    assert app.drifted(recipe) == ""
     made(project)
-    assert stat.S_IMODE((project.build / "out" / "config.json").stat().st_mode) == 0o600
+    assert site.called("restart") == ["restart web-1"]
+    assert not (site.folder / "config.json.bak-2").exists()
+
+
+def test_the_model_s_old_entry_is_replaced_in_its_place_and_put_back(
+    site: Site, project: Project
+) -> None:
+    before = CONFIG.replace('"model": "gpt-4o-mini"', "'model': 'llama-3-instruct'")
+    site.config.write_text(before, encoding="utf-8")
+    recipe = made(project)
+    start, end = before.index("{\n            'model'"), before.index(", // the first")
+    text = indented(ENTRY, "        ", "    ")
+    assert site.config.read_text() == before[:start] + text + before[end:]
+    (line,) = unship(recipe)
+    assert line == (
+        f"entry '{MODEL}' put back as it was in config.json (the file before: config.json.bak-2)"
+    )
+    found = configfile.entry_in(site.config, MODEL)
+    assert found == {"model": MODEL, "name": "gpt-4o-mini", "maxContext": 125000}
+
+
+def test_unship_leaves_the_file_as_it_was(site: Site, project: Project) -> None:
+    recipe = made(project)
+    assert unship(recipe) == [
+        f"entry '{MODEL}' taken out of config.json (the file before: config.json.bak-2)"
+    ]
+    assert site.config.read_text() == CONFIG
+    assert [one["model"] for one in site.server.listed] == ["gpt-4o-mini"]
+    assert unship(recipe) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        '{"llmModels": []}',
+        '{\n  "llmModels": []\n}\n',
+        '{\n  "systemEnv": {}, // kept\n}\n',
+        '{\n  "systemEnv": {}\n}\n',
+        '{"llmModels": [{"model": "a"}, {"model": "b"}], "x": 1}',
+        '{\n\t"llmModels": [\n\t\t{"model": "a"} // last\n\t]\n}\n',
+        CONFIG.replace("\n", "\r\n"),
+    ],
+)
+def test_what_was_put_in_comes_out_and_leaves_no_trace(text: str) -> None:
+    path = Path("config.json")
+    new = configfile.merge(text, json.loads(ENTRY), path)
+    assert MODEL in new
+    with_list = "llmModels" not in text
+    assert configfile.without(new, MODEL, path, with_list=with_list) == text
+
+
+@pytest.mark.parametrize("site", ["4.8.14", "4.15.1"], indirect=True)
+def test_a_model_that_is_called_otherwise_now_leaves_none_behind(
+    site: Site, project: Project
+) -> None:
+    made(project)
+    site.server.reachable.add("other")
+    recipe = made(project, RECIPE.replace("model: llama-3-instruct", "model: other"))
+    models = site.server.database if site.server.in_database else site.server.listed
+    assert [one["model"] for one in models if one["model"] != "gpt-4o-mini"] == ["other"]
+    unship(recipe)
+    assert site.config.read_text() == CONFIG
+    assert not site.server.database
+
+
+def test_an_entry_between_others_is_taken_out_alone(site: Site, project: Project) -> None:
+    recipe = made(project)
+    text = site.config.read_text().replace(
+        '    ],\n    "vector', '        { "model": "later" }\n    ],\n    "vector'
+    )
+    text = text.replace(
+        '"defaultConfig": {}\n        }', '"defaultConfig": {}\n        }, // ours?'
+    )
+    site.config.write_text(text)
+    unship(recipe)
+    left = site.config.read_text()
+    assert configfile.others(site.config, MODEL) == ["gpt-4o-mini", "later"]
+    assert "// ours?" in left
+    assert "// the first" in left
+
+
+def test_an_entry_changed_by_hand_is_noticed_and_put_right(site: Site, project: Project) -> None:
+    recipe = made(project)
+    site.config.write_text(site.config.read_text().replace('"censor": false', '"censor": 0'))
+    assert app.drifted(recipe) == f"{site.config} has another entry '{MODEL}'"
+    made(project)
+    assert site.config.read_text() == merged()
+    site.config.write_text(CONFIG)
+    assert app.drifted(recipe) == f"{site.config} has no entry '{MODEL}'"
+
+
+def test_a_fastgpt_that_has_not_read_the_file_is_restarted(site: Site, project: Project) -> None:
+    recipe = made(project)
+    site.server.listed = []
+    assert app.drifted(recipe) == f"FastGPT runs without '{MODEL}'"
+    made(project)
+    assert len(site.called("restart")) == 2
+
+
+def test_a_stopped_fastgpt_is_started(site: Site, project: Project) -> None:
+    site.server.is_up = False
+    made(project)
+    compose = site.folder / "docker-compose.yml"
+    assert site.called("up") == [f"compose -f {compose} up --detach"]
+    assert not site.called("restart")
+
+
+def test_a_folder_that_is_empty_gets_everything(
+    site: Site, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.config.unlink()
+    (site.folder / "docker-compose.yml").unlink()
+    site.server.is_up = False
+    recipe = made(project)
+    assert json.loads(site.config.read_text()) == {"llmModels": [json.loads(ENTRY)]}
+    env = site.folder / ".env"
+    assert stat.S_IMODE(env.stat().st_mode) == 0o600
+    names = [line.partition("=")[0] for line in env.read_text().splitlines()]
+    assert names == stack.needed((site.folder / "docker-compose.yml").read_text())
+    told = capsys.readouterr().out
+    assert not any(line.partition("=")[2] in told for line in env.read_text().splitlines())
+    assert app.drifted(recipe) == ""
+
+
+def test_passwords_that_are_there_stay(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / ".env").write_text("PG_PASSWORD=mine")
+    monkeypatch.setenv("MONGO_PASSWORD", "from the environment")
+    stack.make(folder)
+    lines = (folder / ".env").read_text().splitlines()
+    assert lines[0] == "PG_PASSWORD=mine"
+    assert not any(line.startswith("MONGO_PASSWORD") for line in lines)
+    assert len(set(lines)) == len(lines) == len(stack.needed(stack.compose())) - 1
+
+
+def test_a_file_that_others_may_not_read_stays_so(site: Site, project: Project) -> None:
+    site.config.chmod(0o600)
+    made(project)
+    assert stat.S_IMODE(site.config.stat().st_mode) == 0o600
+    assert stat.S_IMODE((site.folder / "config.json.bak-1").stat().st_mode) == 0o600
+
+
+def test_a_link_to_the_file_stays_a_link(site: Site, project: Project) -> None:
+    real = site.config.rename(site.folder / "real.json")
+    site.config.symlink_to(real)
+    made(project)
+    assert site.config.is_symlink()
+    assert real.read_text() == merged()
+
+
+def test_without_a_container_to_restart_people_are_told(site: Site, project: Project) -> None:
+    site.docker(mounted=site.folder / "another.json")
+    with pytest.raises(UserError, match=r"config\.json: has the entry, but no container .*by hand"):
+        made(project)
+    site.server.restart()
+    made(project)
+
+
+def test_a_fastgpt_that_reads_another_file_is_told(site: Site, project: Project) -> None:
+    site.server.config = None
+    with pytest.raises(UserError, match=r"still without 'llama-3-instruct'; is .*config\.json the"):
+        made(project)
 
 
 @pytest.mark.parametrize(
@@ -193,93 +491,286 @@ def test_a_file_that_others_may_not_read_stays_so(project: Project, fastgpt: Pat
         ),
     ],
 )
-def test_a_file_that_cannot_take_the_entry_is_refused(
-    project: Project, fastgpt: Path, content: bytes, message: str
+def test_a_file_that_cannot_take_the_entry_is_refused_and_stays(
+    site: Site, project: Project, content: bytes, message: str
 ) -> None:
-    fastgpt.write_bytes(content)
+    site.config.write_bytes(content)
     with pytest.raises(UserError, match=message):
         made(project)
-    assert not (project.build / "out" / "config.json").exists()
+    assert site.config.read_bytes() == content
+    assert not list(site.folder.glob("*bak*"))
+    assert not (paths.output("m", "app")).exists()
 
 
-def test_a_file_that_was_brought_up_to_date_is_taken(project: Project, fastgpt: Path) -> None:
-    fastgpt.write_text('{"ChatModels": [], "llmModels": []}', encoding="utf-8")
-    assert len(json.loads(made(project))["llmModels"]) == 1
-
-
-def test_a_folder_in_the_settings_that_is_none_is_refused(project: Project, fastgpt: Path) -> None:
-    fastgpt.parent.rmdir()
+def test_a_folder_in_the_settings_that_is_none_is_refused(project: Project, folder: Path) -> None:
+    folder.rmdir()
     with pytest.raises(UserError, match=r"^MODELWRIGHT_FASTGPT_DIR: no folder .*fastgpt; correct"):
         made(project)
 
 
 def test_the_folder_that_docker_makes_for_a_missing_file_is_named(
-    project: Project, fastgpt: Path
+    site: Site, project: Project
 ) -> None:
-    fastgpt.mkdir()
+    site.config.unlink()
+    site.config.mkdir()
     with pytest.raises(UserError, match=r"config\.json: a folder, not FastGPT's file; remove it"):
         made(project)
 
 
 def test_a_file_that_may_not_be_read_is_named(
-    project: Project, fastgpt: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fastgpt.write_text(FASTGPT, encoding="utf-8")
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(UserError, match=r"config\.json: you may not read it; run as its owner"):
-        app.key(project.recipe("m", RECIPE))
+        made(project)
 
 
-def test_without_a_file_in_the_folder_a_new_one_is_made(project: Project, fastgpt: Path) -> None:
-    assert json.loads(made(project)) == {"llmModels": [json.loads(ENTRY)]}
+# The database, from 4.8.20 on.
 
 
-@pytest.mark.parametrize("there", [False, True])
-def test_the_facts_say_where_the_entry_went(
-    project: Project, fastgpt: Path, tmp_path: Path, there: bool
+def theirs(site: Site) -> dict[str, Any]:
+    """Put a model of somebody's into the database."""
+    site.server.keep("gpt-4o", {"type": "llm", "name": "GPT", "isActive": False})
+    return json.loads(json.dumps(site.server.database[0]))  # type: ignore[no-any-return]
+
+
+@databases
+def test_a_newer_fastgpt_gets_the_model_into_its_database(site: Site, project: Project) -> None:
+    before = theirs(site)
+    recipe = made(project)
+    kept = site.server.database[1]
+    assert kept["model"] == MODEL
+    assert kept["metadata"]["isActive"] is True
+    assert client.differences(kept, client.metadata(json.loads(ENTRY))) == []
+    assert site.server.database[0] == before
+    assert site.config.read_text() == CONFIG
+    assert "GET /api/core/ai/model/test" in site.server.lines("GET")
+    assert app.drifted(recipe) == ""
+
+
+@databases
+def test_an_empty_database_takes_it_as_well(site: Site, project: Project) -> None:
+    made(project)
+    assert [one["model"] for one in site.server.database] == [MODEL]
+
+
+@databases
+def test_a_second_time_writes_nothing(site: Site, project: Project) -> None:
+    made(project)
+    site.server.asked.clear()
+    made(project)
+    assert all("login" in line for line in site.server.lines("POST", "PUT"))
+
+
+@databases
+def test_what_people_changed_there_is_noticed_put_right_and_put_back(
+    site: Site, project: Project
 ) -> None:
-    if there:
-        fastgpt.write_text(FASTGPT, encoding="utf-8")
-    facts = app.run(project.recipe("m", RECIPE), tmp_path)
-    into = "config.json" if there else "new file"
-    assert facts == {"model": "llama-3-instruct", "merged_into": into}
+    site.server.keep(MODEL, {"type": "llm", "name": "theirs", "isActive": True, "provider": "Meta"})
+    before = dict(site.server.database[0]["metadata"])
+    recipe = made(project)
+    assert site.server.database[0]["metadata"]["name"] == MODEL
+    site.server.database[0]["metadata"]["maxContext"] = 1
+    assert app.drifted(recipe) == f"'{MODEL}' has another maxContext"
+    made(project)
+    assert unship(recipe) == [f"'{MODEL}' put back as it was in FastGPT's database"]
+    found = site.server.database[0]["metadata"]
+    assert {name: found[name] for name in before} == before
 
 
-def test_every_value_that_the_model_cannot_keep_is_named(project: Project) -> None:
-    folder = project.recipes / "m" / "base"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text('{"max_position_embeddings": 2048}', encoding="utf-8")
-    text = "base: {path: base}\napp: {fastgpt: {maxContext: 4096, maxResponse: 8000, "
-    text += "quoteMaxToken: 8000, "
-    text += "defaultConfig: {x: .inf}}}\n"
-    with pytest.raises(UserError) as caught:
-        made(project, text)
-    at = f"{project.recipes / 'm.yaml'}: app.fastgpt"
-    base = "the 2048 tokens that base was made for"
-    assert str(caught.value).splitlines() == [
-        f"{at}.maxResponse: 8000 is more than maxContext; give it 4096 or less",
-        f"{at}.quoteMaxToken: 8000 is more than maxContext; give it 4096 or less",
-        f"{at}.maxContext: 4096 is more than {base}; give it 2048 or less",
-        f"{at}: JSON has no .inf and no .nan; give a number",
+@databases
+def test_unship_takes_the_model_out_and_no_other(site: Site, project: Project) -> None:
+    before = theirs(site)
+    recipe = made(project)
+    assert unship(recipe) == [f"'{MODEL}' taken out of FastGPT's database"]
+    assert site.server.database == [before]
+    assert unship(recipe) == []
+
+
+@databases
+def test_a_model_that_fastgpt_cannot_reach_is_told(site: Site, project: Project) -> None:
+    site.server.reachable = set()
+    with pytest.raises(UserError, match=r"model/test: 500, .*无可用渠道"):
+        made(project)
+
+
+@pytest.mark.parametrize("site", ["4.15.1"], indirect=True)
+def test_an_import_would_undo_what_people_changed_so_it_is_the_last_resort(
+    site: Site, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, password="", root_key=fastgpt.ROOT_KEY)
+    with pytest.raises(UserError, match=r"names gpt-4o-mini, too.*set MODELWRIGHT_FASTGPT_PASSWO"):
+        made(project)
+    assert site.config.read_text() == CONFIG
+    site.config.write_text("{}")
+    recipe = made(project)
+    assert [one["model"] for one in site.server.database] == [MODEL]
+    assert app.drifted(recipe) == ""
+    with pytest.raises(UserError, match="set MODELWRIGHT_FASTGPT_PASSWORD"):
+        unship(recipe)
+
+
+@pytest.mark.parametrize("site", ["4.15.1"], indirect=True)
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (
+            {"password": "wrong-of-a-test"},
+            "login: 500, account_psw_error; is MODELWRIGHT_FASTGPT_P",
+        ),
+        (
+            {"password": ""},
+            "set MODELWRIGHT_FASTGPT_PASSWORD to the password of its user root",
+        ),
+        ({"password": "", "dir": ""}, "does not tell which release .* set MODELWRIGHT_FASTGPT_PAS"),
+        ({"endpoint": "", "dir": "{folder}"}, "in its database; set MODELWRIGHT_FASTGPT_ENDPOINT"),
+        ({"endpoint": "http://127.0.0.1:9", "dir": ""}, "no answer .*is it up, and is MODELWRIGHT"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_error(
+    site: Site,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    values: dict[str, str],
+    told: str,
+) -> None:
+    monkeypatch.setattr(home, "START", 0.0)
+    use(monkeypatch, **{k: v.format(folder=site.folder) for k, v in values.items()})
+    with pytest.raises(UserError, match=told) as failure:
+        made(project)
+    assert "wrong-of-a-test" not in str(failure.value)
+    assert site.config.read_text() == CONFIG
+
+
+@pytest.mark.parametrize("site", ["4.8.14"], indirect=True)
+def test_a_fastgpt_brought_up_to_date_is_noticed(
+    site: Site, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = made(project)
+    site.server.version, site.server.number = "4.9.0", (4, 9, 0)
+    use(monkeypatch, password=fastgpt.PASSWORD)
+    assert app.drifted(recipe) == "this FastGPT keeps its models in its database now"
+    made(project)
+    assert [one["model"] for one in site.server.database] == [MODEL]
+
+
+# Both.
+
+
+@pytest.mark.parametrize("site", ["4.8.14", "4.15.1"], indirect=True)
+def test_it_chats_through_an_application_where_a_key_is_given(
+    site: Site,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    use(monkeypatch, key=fastgpt.KEY)
+    made(project)
+    told = capsys.readouterr().out
+    assert "FastGPT answers: Four." in told
+    left = paths.output("m", "app").rglob("*")
+    text = told + "".join(path.read_text() for path in left if path.is_file())
+    assert not any(secret in text for secret in SECRETS)
+    use(monkeypatch, key="wrong-of-a-test")
+    with pytest.raises(UserError, match="no answer of 'an application': 500, unAuthApiKey") as bad:
+        made(project)
+    assert "wrong-of-a-test" not in str(bad.value)
+
+
+def test_without_a_fastgpt_the_files_alone_are_made(project: Project) -> None:
+    recipe = made(project)
+    assert app.lacks(recipe) == "MODELWRIGHT_FASTGPT_DIR"
+    assert app.drifted(recipe) == ""
+    assert unship(recipe) == []
+    assert app.task(project.recipe("n", RECIPE + "serve: {}\n"))["file_dep"] == [
+        Path("templates/fastgpt-compose.yaml.j2")
     ]
 
 
-def test_values_at_their_limits_are_fine(project: Project) -> None:
-    recipe = project.recipe("m", RECIPE)
-    assert app.faults(recipe, 8000) == []
-    assert len(app.faults(recipe, 7999)) == 1
-
-
-def test_another_file_or_entry_wakes_the_stage_and_nothing_else(
-    project: Project, fastgpt: Path
+def test_it_comes_after_the_gateway_where_there_is_one(
+    project: Project, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    recipe = project.recipe("m", RECIPE + "serve: {}\ngateway: {}\n")
+    assert app.before(recipe) == [paths.manifest("m", "serve")]
+    monkeypatch.setenv("MODELWRIGHT_GATEWAY_ENDPOINT", "http://127.0.0.1:3001")
+    settings.current.cache_clear()
+    assert app.before(recipe) == [paths.manifest("m", "gateway")]
+
+
+def test_another_entry_wakes_the_stage_and_nothing_else(project: Project, folder: Path) -> None:
     fresh = app.key(project.recipe("m", RECIPE))
     assert app.key(project.recipe("m", RECIPE + "evaluate: {prompts: p.jsonl}\n")) == fresh
     assert app.key(project.recipe("m", RECIPE.replace("1.2", "1.0"))) != fresh
-    fastgpt.write_text(FASTGPT, encoding="utf-8")
-    assert app.key(project.recipe("m", RECIPE)) != fresh
+    assert str(folder) not in json.dumps(fresh)
 
 
-def test_the_key_knows_no_folder_of_this_machine(project: Project, fastgpt: Path) -> None:
-    fastgpt.write_text(FASTGPT, encoding="utf-8")
-    assert str(fastgpt.parent) not in json.dumps(app.key(project.recipe("m", RECIPE)))
+# The compose file.
+
+
+@pytest.mark.needs("docker-compose")
+def test_the_compose_file_is_sound_and_asks_for_every_password(folder: Path) -> None:
+    (folder / "docker-compose.yml").write_text(stack.compose())
+    check = ["docker-compose", "-f", str(folder / "docker-compose.yml"), "config"]
+    bare = subprocess.run(check, capture_output=True, text=True, check=False, cwd=folder)
+    assert bare.returncode != 0
+    assert "set it in .env" in bare.stderr
+    stack.make(folder)
+    told = subprocess.run(check, capture_output=True, text=True, check=False, cwd=folder)
+    assert told.returncode == 0, told.stderr
+    services = yaml.safe_load(told.stdout)["services"]
+    assert set(services) == {"pg", "mongo", "sandbox", "fastgpt", "mysql", "oneapi"}
+    ports = [port for one in services.values() for port in one.get("ports", [])]
+    assert sorted(ports) == ["127.0.0.1:3000:3000/tcp", "127.0.0.1:3001:3000/tcp"]
+    assert all(one["healthcheck"]["test"] for one in services.values())
+    assert not any(one["image"].endswith(("latest", "main")) for one in services.values())
+
+
+def test_the_release_is_read_from_a_compose_file(folder: Path) -> None:
+    made_file = stack.make(folder)
+    assert stack.service(made_file) == ("fastgpt", (4, 8, 14))
+    made_file.write_text("services: {web: {image: 'r.example.com/labring/fastgpt:v4.9.1-fix2'}}")
+    assert stack.service(made_file) == ("web", (4, 9, 1))
+
+
+@pytest.mark.parametrize("text", ["", "services: []", "services: {a: {image: b}}", "a: [", "\t"])
+def test_a_compose_file_of_something_else_is_told(folder: Path, text: str) -> None:
+    (folder / "compose.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"compose\.yaml: no (compose file|service)"):
+        stack.service(folder / "compose.yaml")
+
+
+# A Docker engine, for real.
+
+STAND_IN = """
+services:
+  web:
+    image: labring/fastgpt:v4.8.14
+    network_mode: none
+    stop_grace_period: 1s
+    entrypoint: [sh, -c, "cat /app/data/config.json; exec sleep 600"]
+    volumes: ["./config.json:/app/data/config.json"]
+"""
+
+
+@pytest.mark.needs("dockerd", "docker", "docker-compose", "busybox", "curl")
+def test_a_real_engine_starts_it_and_shows_it_the_new_file(
+    project: Project,
+    folder: Path,
+    engine: Engine,
+    stand_in: tuple[bytes, bytes, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", engine.host)
+    engine.docker("import", "-", "labring/fastgpt:v4.8.14", text=gzip.decompress(stand_in[2]))
+    (folder / "config.json").write_text(CONFIG, encoding="utf-8")
+    (folder / "docker-compose.yml").write_text(STAND_IN)
+    made(project)
+    (name,) = engine.docker("ps", "--format", "{{.Names}}").split()
+    try:
+        logs = engine.docker("logs", name)
+        assert logs.endswith(merged())
+        assert (folder / "config.json").read_text() == merged()
+        assert stack.restart(folder / "config.json", folder / "log")
+        assert not stack.restart(folder / "docker-compose.yml", folder / "log")
+    finally:
+        engine.docker("rm", "--force", name)

@@ -41,8 +41,42 @@ def append(text: str, node: Node, value: Any, key: str | None = None) -> str:
         before = newline + inner if broken or _starts_line(text, last.lead) else " "
         cut, comma = last.end, "" if node.comma else ","
     name = "" if key is None else json.dumps(key, ensure_ascii=False) + ": "
-    piece = before + name + _written(text, value, inner, flat) + after
+    # Who ends the last one with a comma ends this one with it, too.
+    trailing = "," if node.comma else ""
+    piece = before + name + _written(text, value, inner, flat) + trailing + after
     return text[:cut] + comma + text[cut:at] + piece + text[at:]
+
+
+def remove(text: str, node: Node, part: Node) -> str:
+    """Return the text without one of the parts of an array or an object, and its comma.
+
+    A line that holds nothing else goes with it; comments stay.
+    """
+    marks = {token.start(): token.group() for token in tokens(text)}
+    after = min(at for at in marks if at >= part.end)
+    before = max(at for at in marks if at < part.lead)
+    cuts = [_whole_lines(text, part.lead, after + 1 if marks[after] == "," else part.end)]
+    if marks[after] != "," and marks[before] == ",":
+        cuts.append((before, before + 1))
+    # Nothing is left but the lines that the part stood on.
+    rest = text[node.start + 1 : part.lead] + text[part.end : node.end - 1]
+    if not rest.strip(",\t\r\n "):
+        cuts = [(node.start + 1, node.end - 1)]
+    for start, end in cuts:
+        text = text[:start] + text[end:]
+    return text
+
+
+def _whole_lines(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return a stretch with the rest of its lines, if that is blank; else with the blanks before.
+
+    A break of a line stays: a comment may end with it.
+    """
+    line = line_start(text, start)
+    rest = BREAK.search(text, end)
+    if rest and not text[line:start].strip(BLANK) and not text[end : rest.start()].strip(BLANK):
+        return line, rest.end() + text.startswith("\r\n", rest.start())
+    return len(text[:start].rstrip(" \t")), end
 
 
 def _written(text: str, value: Any, indent: str, flat: bool) -> str:

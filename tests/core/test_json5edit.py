@@ -34,6 +34,11 @@ def pieces(text: str) -> list[str]:
     return [piece.rstrip() for piece in PIECES.findall(text)]
 
 
+def all_said(text: str) -> list[str]:
+    """Return a text's pieces without any kind of blank between them."""
+    return [piece for piece in pieces(text) if piece.strip(json5.BLANK)]
+
+
 def inserted(old: str, new: str) -> str:
     """Return the characters that a text has more than before, in order; the rest must be in it."""
     extra, rest = [], iter(new)
@@ -70,13 +75,10 @@ def test_appending_only_inserts_the_entry_a_comma_and_blanks(
     put = json5.parse(new).member("llmModels")
     assert put is not None
     without = new[: put.parts[-1].start] + new[put.parts[-1].end :]
-    comma = "," if models.parts and not models.comma else ""
+    # Before the entry, or after it where the list ends with a comma.
+    comma = "," if models.parts else ""
     assert inserted(text, without).strip(" \t\r\n") == comma
-    if comma:
-        end = models.parts[-1].end
-        assert pieces(without) == pieces(text[:end] + "," + text[end:])
-    else:
-        assert pieces(without) == pieces(text)
+    assert sorted(pieces(without)) == sorted([*pieces(text), *comma])
 
 
 @given(documents(CONFIGS), ENTRIES, st.data())
@@ -145,7 +147,7 @@ def test_a_file_of_one_style_keeps_that_style(
         ),
         (
             '{\n  "a": [\n    {"m": 1}, // one line each\n  ],\n}',
-            '{\n  "a": [\n    {"m": 1}, // one line each\n    {"k": 1}\n  ],\n}',
+            '{\n  "a": [\n    {"m": 1}, // one line each\n    {"k": 1},\n  ],\n}',
         ),
         (
             '{\n  "a": [{"m": 1} // no line of its own\n  ]\n}',
@@ -167,9 +169,40 @@ def test_the_entry_is_laid_out_as_its_neighbours_are(text: str, made: str) -> No
         ('{\n  "a": 1}', '{\n  "a": 1,\n  "new": [\n    {\n      "k": 1\n    }\n  ]}'),
         (
             '{\n  "a": {}, // kept\n  // too\n}\n',
-            '{\n  "a": {}, // kept\n  // too\n  "new": [\n    {\n      "k": 1\n    }\n  ]\n}\n',
+            '{\n  "a": {}, // kept\n  // too\n  "new": [\n    {\n      "k": 1\n    }\n  ],\n}\n',
         ),
     ],
 )
 def test_a_new_key_is_laid_out_as_the_file_is(text: str, made: str) -> None:
     assert json5edit.append(text, json5.parse(text), [{"k": 1}], "new") == made
+
+
+@given(documents(CONFIGS), ENTRIES)
+def test_what_was_appended_is_removed_again(
+    document: tuple[str, dict[str, Any]], entry: dict[str, Any]
+) -> None:
+    text, config = document
+    models = json5.parse(text).member("llmModels")
+    assert models is not None
+    new = json5edit.append(text, models, entry)
+    put = json5.parse(new).member("llmModels")
+    assert put is not None
+    left = json5edit.remove(new, put, put.parts[-1])
+    assert json5.parse(left).value == config
+    # Blanks beyond ASCII are blanks, too.
+    assert all_said(left) == all_said(text)
+
+
+@given(documents(CONFIGS), st.data())
+def test_removing_keeps_the_other_parts_and_all_comments(
+    document: tuple[str, dict[str, Any]], data: st.DataObject
+) -> None:
+    text, config = document
+    models = json5.parse(text).member("llmModels")
+    if models is None or not models.parts:
+        return
+    at = data.draw(st.integers(0, len(models.parts) - 1))
+    left = json5edit.remove(text, models, models.parts[at])
+    rest = config["llmModels"]
+    assert json5.parse(left).value == {**config, "llmModels": [*rest[:at], *rest[at + 1 :]]}
+    inserted(left, text)

@@ -1,0 +1,1 @@
+"""FastGPT: a model's entry, the file or database that keeps it, the containers around it."""

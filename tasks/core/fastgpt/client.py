@@ -1,0 +1,228 @@
+"""FastGPT's API: its version, its models, a chat.
+
+Models live in its database from 4.8.20 on.  There they are read as one JSON text
+(`getConfigJson`), and written one by one; `updateWithJson` would delete all others first.
+Releases of 2026 know a model by an id, earlier ones by its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from ..errors import UserError
+from ..settings import Settings
+from ..webapi import PATIENT, Answer, Api, chat, refusal
+
+Version = tuple[int, int, int]
+
+# The first release whose models are in its database.
+DATABASE: Version = (4, 8, 20)
+ROOT = "root"
+INIT = "/api/common/system/getInitData"
+MODELS = "/api/core/ai/model"
+# Newer releases take these out of what they store.
+DROPPED = (
+    "datasetProcess", "usedInClassify", "usedInExtractFields", "usedInToolCall",
+    "usedInQueryExtension", "charsPointsPrice",
+)  # fmt: skip
+
+
+class FastGPT:
+    """A running FastGPT."""
+
+    def __init__(self, settings: Settings, timeout: float = PATIENT) -> None:
+        self.settings = settings
+        secrets = [settings.fastgpt_password, settings.fastgpt_key, settings.fastgpt_root_key]
+        self._hashed = hashlib.sha256(settings.fastgpt_password.encode()).hexdigest()
+        self.api = Api(
+            "FastGPT",
+            settings.fastgpt_endpoint,
+            settings.where("fastgpt_endpoint"),
+            secrets=[*secrets, self._hashed if settings.fastgpt_password else ""],
+            timeout=timeout,
+        )
+        self._known = False
+
+    @property
+    def name(self) -> str:
+        """FastGPT and its address, as messages begin."""
+        return self.api.name
+
+    def is_up(self) -> bool:
+        """Return whether it answers."""
+        try:
+            return self.api.ask("GET", INIT).status == 200
+        except UserError:
+            return False
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it answers."""
+        self.api.wait(INIT, seconds, lambda answer: answer.status == 200)
+
+    def version(self) -> Version | None:
+        """Return its version; newer releases tell it only to who has logged in."""
+        told = self._init().get("systemVersion")
+        if not told and self.settings.fastgpt_password:
+            self.log_in()
+            told = self._init().get("systemVersion")
+        return parse(str(told or ""))
+
+    def listed(self) -> list[dict[str, Any]] | None:
+        """Return the chat models that a release up to 4.8.19 has read from its file."""
+        found = self._init().get("llmModels")
+        return found if isinstance(found, list) else None
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return the models in the database: model, metadata, and in newer releases id."""
+        self.log_in()
+        data = self.ask("GET", f"{MODELS}/getConfigJson")
+        try:
+            found = json.loads(data) if isinstance(data, str) else data
+        except json.JSONDecodeError:
+            found = None
+        if not isinstance(found, list):
+            raise self.api.fault("its list of models is none; its log tells more")
+        return [one for one in found if isinstance(one, dict)]
+
+    def model(self, name: str) -> dict[str, Any] | None:
+        """Return a model in the database."""
+        return next((one for one in self.models() if one.get("model") == name), None)
+
+    def put(self, name: str, metadata: dict[str, Any]) -> None:
+        """Add a model to the database or change it; no other is touched.
+
+        Raises:
+            UserError: it refuses, or keeps something else.
+        """
+        there = self.models()
+        found = next((one for one in there if one.get("model") == name), None)
+        body: dict[str, Any] = {"metadata": metadata}
+        if found and "id" in found:
+            self.ask("PUT", f"{MODELS}/update", {"id": found["id"], **body})
+        elif any("id" in one for one in there):
+            self.ask("POST", f"{MODELS}/create", {"model": name, "isShared": True, **body})
+        else:
+            self._put_by_name(name, body, is_empty=not there)
+        if wrong := differences(self.model(name), metadata):
+            raise self.api.fault(f"took '{name}' and has another {', '.join(wrong)}")
+
+    def _put_by_name(self, name: str, body: dict[str, Any], *, is_empty: bool) -> None:
+        """Change a model by its name; an empty database does not tell which release it is."""
+        answer = self.api.ask("PUT", f"{MODELS}/update", {"model": name, **body})
+        if _is_good(answer) or not is_empty:
+            self.data(answer, f"PUT {MODELS}/update")
+            return
+        self.ask("POST", f"{MODELS}/create", {"model": name, "isShared": True, **body})
+
+    def remove(self, found: dict[str, Any]) -> None:
+        """Take a model out of the database."""
+        self.ask("DELETE", f"{MODELS}/delete", **_named(found))
+
+    def test(self, found: dict[str, Any]) -> None:
+        """Have FastGPT chat with a model."""
+        self.ask("GET", f"{MODELS}/test", **_named(found))
+
+    def take_over(self) -> None:
+        """Have the models of config.json taken into the database (`initv4820`)."""
+        headers = {"rootkey": self.settings.fastgpt_root_key}
+        where = self.api.where
+        secrets = self.api.secrets
+        with Api("FastGPT", self.api.endpoint, where, headers=headers, secrets=secrets) as root:
+            self.data(root.ask("POST", "/api/admin/initv4820", {}), "POST /api/admin/initv4820")
+
+    def chat(self, question: str) -> str:
+        """Return the answer of the application that the key of the settings belongs to."""
+        headers = {"Authorization": f"Bearer {self.settings.fastgpt_key}"}
+        where, secrets = self.api.where, self.api.secrets
+        with Api("FastGPT", self.api.endpoint, where, headers=headers, secrets=secrets) as app:
+            return chat(app, "an application", question, "/api/v1/chat/completions")
+
+    def log_in(self) -> None:
+        """Log in as root.
+
+        Raises:
+            UserError: there is no password, or it is wrong.
+        """
+        if self._known:
+            return
+        if not self.settings.fastgpt_password:
+            raise UserError(
+                f"{self.name}: set MODELWRIGHT_FASTGPT_PASSWORD to the password of its user "
+                f"{ROOT} (DEFAULT_ROOT_PSW)"
+            )
+        body = {"username": ROOT, "password": self._hashed}
+        before = self.api.ask("GET", "/api/support/user/account/preLogin", username=ROOT)
+        if _is_good(before):  # releases before 4.9 have no such call
+            body["code"] = str(before.body["data"]["code"])
+        answer = self.api.ask("POST", "/api/support/user/account/loginByPassword", body)
+        token = self.data(answer, "login").get("token")
+        if token:
+            self.api.secrets.append(str(token))
+            self.api.headers["token"] = str(token)
+        self._known = True
+
+    def ask(self, method: str, path: str, body: Any = None, **query: str | int) -> Any:
+        """Return the data of an answer.
+
+        Raises:
+            UserError: it refuses, by status or by the code in the body.
+        """
+        return self.data(self.api.ask(method, path, body, **query), f"{method} {path}")
+
+    def data(self, answer: Answer, what: str) -> Any:
+        """Return the data of an answer, or raise what FastGPT says instead."""
+        if _is_good(answer):
+            return answer.body.get("data")
+        said = self.api.told(refusal(answer.body) or answer.body)
+        cure = "its log tells more"
+        if "rootkey" in said or "initv4820" in what:
+            cure = "is MODELWRIGHT_FASTGPT_ROOT_KEY its ROOT_KEY?"
+        elif what == "login" or answer.status in (401, 403) or "unAuth" in str(answer.body):
+            cure = f"is MODELWRIGHT_FASTGPT_PASSWORD the password of its user {ROOT}?"
+        raise self.api.fault(f"{what}: {answer.status}, {said}; {cure}")
+
+    def _init(self) -> dict[str, Any]:
+        data = self.ask("GET", INIT)
+        return data if isinstance(data, dict) else {}
+
+
+def metadata(values: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry of config.json as the database keeps it."""
+    return {**values, "type": "llm", "provider": "Other", "isActive": True, "isCustom": True}
+
+
+def differences(found: dict[str, Any] | None, wanted: dict[str, Any]) -> list[str]:
+    """Return the fields that a model in the database has otherwise than it should."""
+    if found is None:
+        return ["model: there is none"]
+    kept = found.get("metadata") or {}
+    ignored = {"isCustom", *(name for name in DROPPED if name not in kept)}
+    return [
+        name
+        for name, value in wanted.items()
+        if name not in ignored and _plain(kept.get(name)) != _plain(value)
+    ]
+
+
+def parse(text: str) -> Version | None:
+    """Return the version in a text such as `v4.8.14-fix2`."""
+    found = re.search(r"(\d+)\.(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2]), int(found[3])) if found else None
+
+
+def _plain(value: Any) -> Any:
+    """Return a value so that what means the same is equal: nothing is an empty text."""
+    return "" if value in (None, {}) else value
+
+
+def _named(found: dict[str, Any]) -> dict[str, str]:
+    key = "id" if "id" in found else "model"
+    return {key: str(found[key])}
+
+
+def _is_good(answer: Answer) -> bool:
+    body = answer.body
+    return answer.status == 200 and isinstance(body, dict) and body.get("code", 200) == 200

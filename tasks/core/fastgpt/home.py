@@ -1,0 +1,165 @@
+"""Where a FastGPT keeps its models: config.json up to 4.8.19, its database from 4.8.20 on.
+
+The release is asked for: at the running FastGPT, else in its compose file.  An entry goes in, is
+held against what is there, and comes out again; nothing else is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .. import console, paths, settings
+from ..errors import UserError
+from ..webapi import PATIENT
+from . import client, configfile, stack
+from .client import FastGPT
+from .indatabase import InDatabase
+from .infile import InFile
+
+QUICK = 3.0
+# MongoDB, its replica set, and FastGPT after them.
+START = 180.0
+FILE, DATABASE = configfile.NAME, "database"
+
+# What a later run must know: model, kept_in, and what was there before.
+State = dict[str, Any]
+
+
+class Home:
+    """A FastGPT: its folder on this machine, its API, or both.
+
+    Attributes:
+        log: where the output of Docker goes.
+    """
+
+    def __init__(self, folder: Path | None, api: FastGPT | None, log: Path) -> None:
+        self.folder, self.api, self.log = folder, api, log
+
+    def keeps_in(self) -> str:
+        """Return where this release keeps its models.
+
+        Raises:
+            UserError: nothing tells which release it is.
+        """
+        is_up = self._is_up()
+        found = self.api.version() if self.api and is_up else None
+        there = stack.find(self.folder) if self.folder else None
+        if not found and there:
+            found = stack.service(there)[1]
+        if not found and self.folder and not there and not is_up:
+            found = client.parse(stack.RELEASE)
+        if not found:
+            raise UserError(
+                f"{self.api.name if self.api else there}: does not tell which release of FastGPT "
+                "it is; set MODELWRIGHT_FASTGPT_PASSWORD, as newer ones tell it to root alone"
+            )
+        return DATABASE if found >= client.DATABASE else FILE
+
+    def start(self) -> None:
+        """Start FastGPT if it does not run; the files that it needs are made where there are none.
+
+        A config.json that were missing would be made by Docker, as a folder.
+        """
+        if self.folder and not self._is_up():
+            there = stack.find(self.folder)
+            if there is None:
+                there = stack.make(self.folder)
+                console.say(f"   {there} made, with passwords in {there.parent / stack.PASSWORDS}")
+            if not configfile.find(self.folder):
+                (self.folder / configfile.NAME).write_text("{}\n", encoding="utf-8")
+            stack.up(there, self.log)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until FastGPT answers, where the settings say where it does."""
+        if self.api:
+            self.api.wait(START)
+
+    def give(self, made: dict[str, Any], state: State) -> State:
+        """Give FastGPT an entry; return what a later run must know.
+
+        Args:
+            state: what an earlier run returned, or nothing.
+
+        Raises:
+            UserError: it does not take it.
+        """
+        if not self.folder:
+            self.wait()
+        place = self.keeps_in()
+        known = state if state.get("model") == made["model"] else {}
+        if state.get("kept_in") and not known:
+            self.take_back(state)
+        if place == FILE:
+            found = self._file().give(made, known)
+        elif settings.current().fastgpt_password or not self._can_import():
+            self.start()
+            found = self._database().give(made, known if known.get("kept_in") == place else {})
+        else:
+            found = self._database().take_over(self._file(), made, known)
+        return {"model": made["model"], "kept_in": place, **found}
+
+    def lacking(self, made: dict[str, Any], state: State) -> str:
+        """Return how FastGPT has not the entry that it was given, or nothing."""
+        if state.get("kept_in") not in (FILE, DATABASE):
+            return "never given to FastGPT"
+        place = self.keeps_in()
+        if place != state["kept_in"]:
+            return f"this FastGPT keeps its models in its {place.removesuffix('.json')} now"
+        store = self._file() if place == FILE else self._database()
+        return store.lacking(made)
+
+    def take_back(self, state: State) -> list[str]:
+        """Take an entry out, or put back the one before it; return a line on each thing."""
+        is_file = state["kept_in"] == FILE
+        lines = self._file().take_back(state, rereads=is_file) if state.get("in_file") else []
+        return lines if is_file else [*lines, *self._database().take_back(state)]
+
+    def chat(self, question: str) -> str:
+        """Return the answer of one of FastGPT's applications."""
+        if not self.api:
+            raise UserError("MODELWRIGHT_FASTGPT_ENDPOINT is not set; say where FastGPT is")
+        return self.api.chat(question)
+
+    def _is_up(self) -> bool:
+        return self.api is not None and self.api.is_up()
+
+    def _file(self) -> InFile:
+        if not self.folder:
+            raise UserError(
+                "this FastGPT reads its models from config.json; set MODELWRIGHT_FASTGPT_DIR to "
+                "the folder that holds it"
+            )
+        return InFile(self, self.folder / configfile.NAME)
+
+    def _database(self) -> InDatabase:
+        if not self.api:
+            raise UserError(
+                "this FastGPT keeps its models in its database; set MODELWRIGHT_FASTGPT_ENDPOINT "
+                "and MODELWRIGHT_FASTGPT_PASSWORD, the password of its user root"
+            )
+        return InDatabase(self.api)
+
+    def _can_import(self) -> bool:
+        return bool(self.folder and self.api and settings.current().fastgpt_root_key)
+
+
+@contextmanager
+def at(log: Path, timeout: float = PATIENT) -> Iterator[Home]:
+    """Give the FastGPT of the settings.
+
+    Raises:
+        UserError: the folder in the settings is none.
+    """
+    found = settings.current()
+    folder = None
+    if found.fastgpt_dir:
+        folder = paths.inside(Path(found.fastgpt_dir))
+        if not folder.is_dir():
+            where = found.where("fastgpt_dir")
+            raise UserError(f"{where}: no folder {folder}; correct it, or take it out")
+    api = FastGPT(found, timeout) if found.fastgpt_endpoint else None
+    yield Home(folder, api, log)

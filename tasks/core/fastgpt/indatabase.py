@@ -1,0 +1,69 @@
+"""A model in FastGPT's database, from 4.8.20 on: written alone, tested, taken out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import console, settings
+from ..errors import UserError
+from . import client, configfile
+from .client import FastGPT
+
+if TYPE_CHECKING:
+    from .home import State
+    from .infile import InFile
+
+
+class InDatabase:
+    """The database, through the API of the user root."""
+
+    def __init__(self, api: FastGPT) -> None:
+        self.api = api
+
+    def give(self, made: dict[str, Any], known: State) -> State:
+        """Write a model and have FastGPT chat with it; return what a later run must know."""
+        name, wanted = made["model"], client.metadata(made)
+        found = self.api.model(name)
+        wrong = client.differences(found, wanted)
+        # What is equal to ours was left by a run of ours that did not come to its end.
+        before = found.get("metadata") if found and wrong else None
+        if wrong:
+            self.api.put(name, wanted)
+            console.say(f"   '{name}' is in FastGPT's database")
+        self.api.test(self.api.model(name) or {"model": name})
+        return {"before": known.get("before", before)}
+
+    def lacking(self, made: dict[str, Any]) -> str:
+        """Return how the database has not the model; nothing where it cannot be read."""
+        if not settings.current().fastgpt_password:
+            return ""
+        wrong = client.differences(self.api.model(made["model"]), client.metadata(made))
+        return f"'{made['model']}' has another {', '.join(wrong)}" if wrong else ""
+
+    def take_back(self, state: State) -> list[str]:
+        """Take the model out, or put back what there was of it."""
+        model = state["model"]
+        found = self.api.model(model)
+        if not found:
+            return []
+        if state["before"] and not state.get("in_file"):
+            self.api.put(model, state["before"])
+            return [f"'{model}' put back as it was in FastGPT's database"]
+        self.api.remove(found)
+        return [f"'{model}' taken out of FastGPT's database"]
+
+    def take_over(self, file: InFile, made: dict[str, Any], known: State) -> State:
+        """Have the database import config.json, where the root key is all that is given.
+
+        Raises:
+            UserError: the file names other models: what people have set of them would be undone.
+        """
+        others = configfile.others(file.path, made["model"]) if file.path.exists() else []
+        if others:
+            raise UserError(
+                f"{file.path}: names {', '.join(others)}, too, and the import call would undo "
+                "what was changed of them in FastGPT; set MODELWRIGHT_FASTGPT_PASSWORD instead"
+            )
+        state = file.give(made, known)
+        self.api.take_over()
+        return state

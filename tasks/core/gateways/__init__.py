@@ -1,0 +1,54 @@
+"""Gateways: one address for many models, each behind a channel.
+
+One API, new-api and AI Proxy keep channels in much the same way, and differ in every payload; one
+module for each says how.  Their APIs are those of the sources: One API v0.6.11-preview.7, new-api
+of 2026, AI Proxy of 2026-06.
+"""
+
+from __future__ import annotations
+
+from .. import settings
+from ..errors import UserError, nearest
+from ..webapi import PATIENT
+from .aiproxy import AIProxy
+from .channel import Channel, Gateway, differences
+from .newapi import NewApi
+from .oneapi import OneApi
+
+__all__ = ["KINDS", "Channel", "Gateway", "connect", "differences", "kind"]
+
+KINDS: dict[str, type[OneApi | NewApi | AIProxy]] = {
+    "oneapi": OneApi,
+    "newapi": NewApi,
+    "aiproxy": AIProxy,
+}
+
+
+def kind() -> str:
+    """Return which gateway the settings name.
+
+    Raises:
+        UserError: it is none that we know.
+    """
+    found = settings.current()
+    if found.gateway_kind not in KINDS:
+        guess = nearest(found.gateway_kind, KINDS) or f"; known: {', '.join(KINDS)}"
+        raise UserError(f"{found.where('gateway_kind')}: no gateway '{found.gateway_kind}'{guess}")
+    return found.gateway_kind
+
+
+def connect(timeout: float = PATIENT) -> Gateway:
+    """Return the gateway of the settings.
+
+    Raises:
+        UserError: a setting is missing or wrong.
+    """
+    found = settings.current()
+    chosen = KINDS[kind()]
+    if not found.gateway_endpoint:
+        raise UserError(
+            "MODELWRIGHT_GATEWAY_ENDPOINT is not set; say where the gateway is, such as "
+            "`http://127.0.0.1:3001`, in the environment or as `gateway: {endpoint: ...}` in "
+            "settings.yaml"
+        )
+    return chosen(found, timeout)

@@ -1,0 +1,450 @@
+"""A channel at each gateway: added, found again, changed where it differs, tested, taken away."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import gateway
+from tasks.core import gateways, manifest, paths, settings
+from tasks.core.errors import UserError
+from tasks.core.manifest import Manifest
+from tasks.core.recipe import Recipe
+from tests.conftest import Project, doit
+from tests.services import aiproxy, oneapi
+from tests.services.aiproxy import AIProxy
+from tests.services.jsonserver import ModelServer
+from tests.services.newapi import NewApi
+from tests.services.oneapi import OneApi
+
+RECIPE = "base: {hub: gpt2}\ngateway: {}\n"
+SERVED = "m"
+KINDS = {"oneapi": OneApi, "newapi": NewApi, "aiproxy": AIProxy}
+SECRETS = (oneapi.TOKEN, oneapi.PASSWORD, oneapi.KEY, aiproxy.ADMIN_KEY, "upstream-of-a-test")
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    """The model's server."""
+    made = ModelServer(SERVED)
+    with made.running():
+        yield made
+
+
+@pytest.fixture(params=KINDS)
+def there(
+    request: pytest.FixtureRequest,
+    project: Project,
+    server: ModelServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[OneApi]:
+    """A gateway of each kind, and the settings for it."""
+    made = KINDS[request.param]()
+    token = aiproxy.ADMIN_KEY if request.param == "aiproxy" else oneapi.TOKEN
+    with made.running():
+        use(monkeypatch, kind=request.param, endpoint=made.url, token=token, upstream=server.url)
+        yield made
+
+
+@pytest.fixture
+def one(project: Project, server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[OneApi]:
+    """A One API, and the settings for it."""
+    made = OneApi()
+    with made.running():
+        use(monkeypatch, endpoint=made.url, token=oneapi.TOKEN, upstream=server.url)
+        yield made
+
+
+def use(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    """Set settings of the gateway."""
+    for name, value in values.items():
+        monkeypatch.setenv(f"MODELWRIGHT_GATEWAY_{name.upper()}", value)
+    settings.current.cache_clear()
+
+
+def ship(project: Project, text: str = RECIPE) -> Recipe:
+    """Run the stage as core does: its folder is published, its facts are in the manifest."""
+    recipe = project.recipe("m", text)
+    folder = project.build / "scratch"
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = gateway.run(recipe, folder)
+    place = paths.output("m", "gateway")
+    place.mkdir(parents=True, exist_ok=True)
+    (folder / gateway.CHANNEL).replace(place / gateway.CHANNEL)
+    files = manifest.describe(place)
+    manifest.write(
+        Manifest("m", "gateway", manifest.key_of("gateway", {}), {}, files, facts), place
+    )
+    return recipe
+
+
+def unship(recipe: Recipe) -> list[str]:
+    return gateway.undo(recipe, manifest.read(paths.manifest("m", "gateway")))
+
+
+def test_only_a_recipe_that_asks_gets_a_channel(project: Project) -> None:
+    assert gateway.wanted(project.recipe("m", RECIPE))
+    assert not gateway.wanted(project.recipe("n", "base: {hub: gpt2}"))
+
+
+def test_a_channel_is_added_and_reaches_the_model(
+    there: OneApi, server: ModelServer, project: Project
+) -> None:
+    ship(project)
+    (channel,) = there.channels
+    assert (channel["name"], there.models(channel), channel["status"]) == ("m", ["m"], 1)
+    assert server.lines("POST")[0] == "POST /v1/chat/completions"
+
+
+def test_a_second_time_changes_nothing(there: OneApi, project: Project) -> None:
+    recipe = ship(project)
+    before = [dict(channel) for channel in there.channels]
+    assert not gateway.drifted(recipe)
+    there.asked.clear()
+    ship(project)
+    assert there.channels == before
+    assert not [line for line in there.lines("POST", "PUT") if "channel" in line]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base_url": "http://127.0.0.1:9"},
+        {"status": 2},
+        {"status": 3},
+    ],
+)
+def test_what_was_changed_by_hand_is_noticed_and_put_right(
+    there: OneApi, project: Project, change: dict[str, Any]
+) -> None:
+    recipe = ship(project)
+    good = dict(there.channels[0])
+    there.channels[0].update(change)
+    assert gateway.drifted(recipe) == f"channel 'm' has another {next(iter(change))}"
+    ship(project)
+    assert there.channels == [good]
+
+
+def test_other_channels_and_what_the_recipe_does_not_say_stay(
+    there: OneApi, project: Project
+) -> None:
+    other = dict(there.has(name="m2", models=[] if isinstance(there, AIProxy) else "x"))
+    ship(project)
+    there.channels[1].update(weight=7, priority=5, key="sk-changed")
+    there.channels[1]["base_url"] = "http://127.0.0.1:9"
+    ship(project)
+    assert there.channels[0] == other
+    changed = there.channels[1]
+    assert (changed["weight"], changed["priority"], changed["key"]) == (7, 5, "sk-changed")
+
+
+def test_another_name_for_clients_is_mapped(there: OneApi, project: Project) -> None:
+    text = RECIPE.replace("{}", "{name: shown, model: llama-3-instruct, group: vip, priority: 3}")
+    ship(project, text)
+    (channel,) = there.channels
+    assert there.models(channel) == ["llama-3-instruct"]
+    assert there.mapping(channel) == {"llama-3-instruct": SERVED}
+    assert (channel["name"], channel["priority"]) == ("shown", 3)
+    assert channel.get("group") == "vip" or channel.get("sets") == ["vip"]
+
+
+def test_a_placeholder_stands_for_a_key_that_is_not_needed(there: OneApi, project: Project) -> None:
+    ship(project)
+    assert there.channels[0]["key"] == gateways.channel.NO_KEY
+
+
+def test_the_key_of_the_model_s_server_goes_into_the_channel(
+    there: OneApi,
+    server: ModelServer,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server.key = "upstream-of-a-test"
+    with pytest.raises(UserError, match="Not authenticated"):
+        ship(project)
+    use(monkeypatch, upstream_key=server.key)
+    ship(project)
+    assert there.channels[0]["key"] == server.key
+    left = paths.output("m", "gateway").rglob("*")
+    text = "".join(path.read_text() for path in left if path.is_file())
+    assert not any(secret in text + capsys.readouterr().out for secret in SECRETS)
+
+
+def test_clients_chat_through_it_where_a_key_is_given(
+    there: OneApi,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    use(monkeypatch, key=there.client_key())
+    ship(project)
+    assert "POST /v1/chat/completions" in there.lines("POST")
+    assert "m answers: Four." in capsys.readouterr().out
+
+
+def test_a_gateway_that_caches_channels_is_waited_for(
+    one: OneApi, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, key=oneapi.KEY)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    one.stale = 3
+    ship(project)
+    one.stale = 10**9
+    monkeypatch.setattr("tasks.core.gateways.oneapi.SYNC", 0.0)
+    with pytest.raises(UserError, match=r"无可用渠道.*If the gateway caches channels, restart it"):
+        ship(project)
+
+
+def test_user_and_password_do_as_well_as_a_token(
+    one: OneApi, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, token="", user=oneapi.USER, password=oneapi.PASSWORD)
+    ship(project)
+    assert one.lines("POST")[0] == "POST /api/user/login"
+    assert len(one.channels) == 1
+
+
+def test_new_api_s_token_counts_with_and_without_its_user(
+    project: Project, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = NewApi()
+    with made.running():
+        use(monkeypatch, kind="newapi", endpoint=made.url, token=oneapi.TOKEN, upstream=server.url)
+        made.wants_user = False
+        ship(project)
+        made.wants_user = True
+        use(monkeypatch, user="2")
+        with pytest.raises(UserError, match="New-Api-User; set MODELWRIGHT_GATEWAY_TOKEN"):
+            ship(project)
+
+
+def test_a_channel_of_the_name_for_other_models_is_nobody_s_to_change(
+    there: OneApi, project: Project
+) -> None:
+    models: Any = ["theirs"] if isinstance(there, AIProxy) else "theirs"
+    before = dict(there.has(name="m", models=models, base_url="http://theirs"))
+    with pytest.raises(UserError, match=r"'m' \(1\) is there already and serves theirs; give"):
+        ship(project)
+    assert there.channels == [before]
+
+
+def test_a_channel_made_by_hand_is_taken_over_and_given_back(
+    there: OneApi, project: Project
+) -> None:
+    models: Any = ["m"] if isinstance(there, AIProxy) else "m"
+    before = dict(there.has(name="m", models=models, base_url="http://127.0.0.1:9", status=2))
+    recipe = ship(project)
+    assert there.channels[0]["base_url"] != before["base_url"]
+    assert there.channels[0]["key"] == "sk-theirs"
+    ship(project)
+    assert unship(recipe) == ["channel 'm' put back as it was"]
+    assert there.channels == [{**there.channels[0], **before}]
+
+
+def test_a_channel_that_is_called_otherwise_now_leaves_none_behind(
+    there: OneApi, project: Project
+) -> None:
+    ship(project)
+    recipe = ship(project, RECIPE.replace("{}", "{name: other}"))
+    assert [one["name"] for one in there.channels] == ["other"]
+    assert unship(recipe) == ["channel 'other' removed"]
+
+
+def test_unship_takes_the_channel_away_and_nothing_else(there: OneApi, project: Project) -> None:
+    there.has(name="m-other")
+    recipe = ship(project)
+    assert unship(recipe) == ["channel 'm' removed"]
+    assert [one["name"] for one in there.channels] == ["m-other"]
+    assert unship(recipe) == []
+
+
+def test_without_a_result_only_what_bears_our_mark_is_taken_away(
+    there: OneApi, project: Project
+) -> None:
+    there.has(name="m")
+    recipe = project.recipe("m", RECIPE)
+    assert gateway.undo(recipe, None) == []
+    assert len(there.channels) == 1
+    there.channels.clear()
+    ship(project)
+    shutil.rmtree(paths.output("m", "gateway"))
+    assert gateway.undo(recipe, None) == ["channel 'm' removed"]
+
+
+def test_a_trial_that_fails_leaves_somebody_s_channel_as_it_was(
+    there: OneApi, server: ModelServer, project: Project
+) -> None:
+    models: Any = ["m"] if isinstance(there, AIProxy) else "m"
+    before = dict(there.has(name="m", models=models, base_url="http://127.0.0.1:9"))
+    server.model = "other"
+    with pytest.raises(UserError, match="no model m"):
+        ship(project)
+    assert there.channels == [{**there.channels[0], **before}]
+    there.channels.clear()
+    with pytest.raises(UserError, match="no model m"):
+        ship(project)
+    server.model = SERVED
+    assert unship(ship(project)) == ["channel 'm' removed"]
+
+
+def test_a_gone_channel_is_noticed_and_made_again(there: OneApi, project: Project) -> None:
+    recipe = ship(project)
+    there.channels.clear()
+    assert gateway.drifted(recipe) == "channel 'm' is gone"
+    ship(project)
+    assert len(there.channels) == 1
+    assert unship(recipe) == ["channel 'm' removed"]
+
+
+def test_two_channels_of_one_name_are_for_people_to_sort_out(
+    there: OneApi, project: Project
+) -> None:
+    there.has(name="m")
+    there.has(name="m")
+    with pytest.raises(UserError, match="channels 1 and 2 are both called 'm'; rename one"):
+        ship(project)
+
+
+def test_a_yes_that_kept_nothing_is_a_failure(
+    one: OneApi, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OneApi, "has", lambda self, **values: values)
+    with pytest.raises(UserError, match="took 'm' and has no channel"):
+        ship(project)
+
+
+def test_an_empty_key_is_never_sent(one: OneApi) -> None:
+    """Such a channel One API takes, says yes to, and drops."""
+    one.add({"name": "m", "key": ""})
+    assert one.channels == []
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (
+            {"token": "wrong-of-a-test"},
+            "access token 无效; set MODELWRIGHT_GATEWAY_TOKEN to an adm",
+        ),
+        ({"token": ""}, "no credentials; set MODELWRIGHT_GATEWAY_TOKEN"),
+        ({"token": "", "user": "root", "password": "no"}, "用户名或密码错误.*_GATEWAY_PASSWORD"),
+        ({"endpoint": ""}, "MODELWRIGHT_GATEWAY_ENDPOINT is not set; say where"),
+        ({"endpoint": "127.0.0.1:3001"}, "MODELWRIGHT_GATEWAY_ENDPOINT: no address of a server"),
+        ({"endpoint": "http://root:hidden@h"}, "ENDPOINT: take the password out of the address"),
+        ({"kind": "onepai"}, "MODELWRIGHT_GATEWAY_KIND: no gateway 'onepai', perhaps you meant"),
+        ({"upstream": ""}, "MODELWRIGHT_GATEWAY_UPSTREAM is not set; say where the gateway"),
+        (
+            {"upstream": "http://127.0.0.1:9"},
+            "do request failed.*\nthe gateway reaches .*localhost",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_error(
+    one: OneApi,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    values: dict[str, str],
+    told: str,
+) -> None:
+    use(monkeypatch, **values)
+    with pytest.raises(UserError, match=told) as failure:
+        ship(project)
+    assert "hidden" not in str(failure.value)
+    assert "wrong-of-a-test" not in str(failure.value)
+    assert not paths.output("m", "gateway").exists()
+
+
+def test_a_gateway_that_is_down_or_something_else_is_one_clear_error(
+    one: OneApi, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "START", 0.0)
+    recipe = ship(project)
+    one.broken = True
+    with pytest.raises(UserError, match=r"One API at http.* 502, an answer that is not JSON"):
+        ship(project)
+    use(monkeypatch, endpoint="http://127.0.0.1:9")
+    with pytest.raises(UserError, match=r"no answer \(.*refused.*is it up, and is MODELWRIGHT_GA"):
+        ship(project)
+    assert "no answer" in gateway.drifted(recipe)
+    with pytest.raises(UserError, match="no answer"):
+        unship(recipe)
+
+
+def test_ai_proxy_without_a_configuration_of_the_model_says_what_to_do(
+    project: Project, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = AIProxy()
+    made.wants_config = True
+    with made.running():
+        use(
+            monkeypatch,
+            kind="aiproxy",
+            endpoint=made.url,
+            token=aiproxy.ADMIN_KEY,
+            upstream=server.url,
+        )
+        with pytest.raises(UserError, match="DISABLE_MODEL_CONFIG=true"):
+            ship(project)
+
+
+def test_the_model_that_another_server_calls_otherwise_is_told(
+    there: OneApi, server: ModelServer, project: Project
+) -> None:
+    server.model = "other"
+    with pytest.raises(UserError, match="no model m"):
+        ship(project)
+
+
+def test_the_channel_is_in_the_key_and_no_secret_is(
+    one: OneApi, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = gateway.key(project.recipe("m", RECIPE))
+    assert gateway.key(project.recipe("m", RECIPE + "evaluate: {prompts: p}\n")) == fresh
+    assert gateway.key(project.recipe("m", RECIPE.replace("{}", "{group: vip}"))) != fresh
+    use(monkeypatch, token="another-of-a-test", upstream_key="upstream-of-a-test")
+    assert gateway.key(project.recipe("m", RECIPE)) == fresh
+    assert not any(secret in json.dumps(fresh) for secret in SECRETS)
+
+
+def test_ship_is_told_which_setting_is_missing(
+    one: OneApi, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = project.recipe("m", RECIPE)
+    assert gateway.lacks(recipe) == ""
+    use(monkeypatch, endpoint="")
+    assert gateway.lacks(recipe) == "MODELWRIGHT_GATEWAY_ENDPOINT"
+
+
+def test_it_comes_after_serve_where_the_recipe_serves(project: Project) -> None:
+    assert gateway.task(project.recipe("m", RECIPE))["file_dep"] == []
+    recipe = project.recipe("m", RECIPE + "serve: {name: llama-3-instruct}\n")
+    assert gateway.task(recipe)["file_dep"] == [Path(paths.manifest("m", "serve"))]
+    assert gateway.model(recipe) == "llama-3-instruct"
+
+
+def test_shipped_twice_planned_and_taken_back_at_the_command_line(
+    one: OneApi, project: Project
+) -> None:
+    (project.recipes / "m.yaml").write_text(RECIPE)
+
+    def said(*words: str) -> str:
+        done = doit(*words, build=project.build, recipes=project.recipes)
+        assert "Traceback" not in done.stderr
+        return done.stdout
+
+    assert "channel m, model m, gateway oneapi" in said("ship:m")
+    started = time.monotonic()
+    assert "-- gateway:m" in said("ship:m")
+    assert time.monotonic() - started < 3
+    one.channels[0]["status"] = 3
+    assert "channel 'm' has another status" in said("plan", "gateway:m")
+    assert "   gateway: channel 'm' removed" in said("unship:m").splitlines()
+    assert one.channels == []
+    assert not paths.output("m", "gateway").exists()
