@@ -1,0 +1,98 @@
+"""Write the model card: README.md with the Hub's header.
+
+It is made from the recipe, the data's statistics and the evaluation.  The weights come before the
+evaluation, so the card is a result of its own, and a copy of it is laid beside the weights, for
+those who send that folder to a Hub.  The copy is no file of the merge: images and archives are made
+without it, and need not wait for an evaluation; `upload` sends it as `README.md`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from doit.exceptions import TaskFailed
+
+from .core import lock, manifest, modelcard, modelfiles, paths, render
+from .core.errors import UserError, refused
+from .core.recipe import Recipe
+from .core.stage import Facts, TaskDict
+
+VERSION = 1
+TEMPLATE = "card.md.j2"
+
+
+def wanted(recipe: Recipe) -> bool:
+    """Return whether the model is a new one; its base has a card of its own."""
+    return recipe.tuned
+
+
+def task(recipe: Recipe) -> TaskDict:
+    before = ["base", *_made_from(recipe), "merge"]
+    own = [recipe.beside(recipe.card.text)] if recipe.card.text else []
+    return {
+        "doc": f"{', '.join(before)} -> {modelfiles.CARD}",
+        "file_dep": [
+            *(paths.manifest(recipe.name, stage) for stage in before),
+            paths.TEMPLATES / TEMPLATE,
+            *own,
+        ],
+        "targets": [modelfiles.CARD],
+        "uptodate": [(is_beside, [recipe])],
+        "actions": [(lay_beside, [recipe])],
+    }
+
+
+def key(recipe: Recipe) -> dict[str, Any]:
+    """Return what the card tells of the recipe; a folder's place is nobody's business."""
+    told = modelcard.told(recipe)
+    return {"model": recipe.name, **told, **recipe.slice(*modelcard.SHOWN, "card")}
+
+
+def run(recipe: Recipe, folder: Path) -> Facts:
+    facts = {
+        stage: receipt.facts
+        for stage in ("base", *_made_from(recipe), "merge")
+        if (receipt := manifest.read(paths.manifest(recipe.name, stage)))
+    }
+    values = modelcard.variables(recipe, facts)
+    text = render.text(TEMPLATE, header=modelcard.header(recipe, values), **values)
+    (folder / modelfiles.CARD).write_text(text, encoding="utf-8")
+    return {"license": values["license"]} if values["license"] else {}
+
+
+def is_beside(recipe: Recipe) -> bool:
+    """Return whether the card lies beside the weights."""
+    try:
+        return _beside(recipe).read_bytes() == _card(recipe).read_bytes()
+    except OSError:
+        return False
+
+
+def lay_beside(recipe: Recipe) -> TaskFailed | None:
+    """Copy the card beside the weights; the second action of the task."""
+    aside = paths.output(recipe.name, ".card").with_suffix(".new")
+    try:
+        with lock.held(recipe.name, "merge"):
+            shutil.copyfile(_card(recipe), aside)
+            aside.replace(_beside(recipe))
+    except UserError as error:
+        return TaskFailed(str(error))
+    except OSError as error:
+        return TaskFailed(refused(error, paths.build()))
+    return None
+
+
+def _made_from(recipe: Recipe) -> list[str]:
+    """Return the stages, besides base and merge, that the card tells of."""
+    asked = {"data": recipe.data, "convert": recipe.data, "train": recipe.train}
+    return [stage for stage, part in {**asked, "evaluate": recipe.evaluate}.items() if part]
+
+
+def _card(recipe: Recipe) -> Path:
+    return paths.output(recipe.name, "card") / modelfiles.CARD
+
+
+def _beside(recipe: Recipe) -> Path:
+    return paths.output(recipe.name, "merge") / modelfiles.CARD

@@ -1,0 +1,99 @@
+"""What is known about one model's build: each stage's receipt, whether it is current, its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import inputs, ledger, lock, manifest, paths, plan
+from ..errors import UserError
+from ..manifest import Manifest
+from ..recipe import Recipe
+from ..stage import Stage
+
+FRESH, STALE, MISSING, RUNNING = "current", "stale", "not built", "running"
+# What tells of the build is no part of it.
+TELLS = "report"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of one model, as it is now.
+
+    Attributes:
+        state: current, stale, not built, or running now.
+        reasons: why it is not current.
+        before: the stages that it is made from.
+        receipt: its manifest, if it has a result.
+        run: the ledger's line on the run that made this result, if it is known.
+    """
+
+    stage: str
+    help: str
+    state: str
+    reasons: Sequence[str]
+    before: Sequence[str]
+    receipt: Manifest | None
+    run: Mapping[str, Any] | None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the run took that made the result."""
+        return float(self.run["seconds"]) if self.run else None
+
+
+def steps(stages: Mapping[str, Stage], recipe: Recipe) -> list[Step]:
+    """Return how stages of a model are, each after those before it.  Nothing outside is asked."""
+    runs = by_key(recipe.name)
+    found: dict[str, Step] = {}
+    for name, stage in stages.items():
+        before = [path.parent.name for path in receipts(stage, recipe)]
+        receipt = manifest.read(paths.manifest(recipe.name, name))
+        earlier = [found[each] for each in before if each in found]
+        reasons = list(_reasons(name, stage, recipe, receipt, earlier)) if receipt else []
+        state = MISSING if receipt is None else STALE if reasons else FRESH
+        state = RUNNING if lock.is_held(recipe.name, name) else state
+        run = runs.get((name, receipt.key)) if receipt else None
+        told = (stage.__doc__ or "").splitlines()[0]
+        found[name] = Step(name, told, state, reasons, before, receipt, run)
+    return list(found.values())
+
+
+def receipts(stage: Stage, recipe: Recipe) -> list[Path]:
+    """Return the manifests that a stage is made from."""
+    before = map(Path, stage.task(recipe).get("file_dep", ()))
+    return [path for path in before if path.name == manifest.NAME]
+
+
+def by_key(model: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the ledger's line on how each result was made: the last run that built it.
+
+    Where it was never built here, but restored, the line on that.
+    """
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in ledger.lines():
+        at = (str(line.get("stage")), str(line.get("key")))
+        if line.get("model") != model or not isinstance(line.get("seconds"), int | float):
+            continue
+        if line.get("how") == "built" or found.get(at, line).get("how") != "built":
+            found[at] = line
+    return found
+
+
+def _reasons(
+    name: str, stage: Stage, recipe: Recipe, receipt: Manifest, before: Sequence[Step]
+) -> Iterator[str]:
+    yield from (f"{step.stage} is {step.state}" for step in before if step.state != FRESH)
+    try:
+        now = inputs.gather(stage, recipe)
+    except inputs.NotReady:
+        return
+    except (UserError, OSError) as error:
+        yield str(error).splitlines()[0]
+        return
+    for what, old, new in plan.differences(receipt.inputs, now):
+        yield f"{what}: {plan.show(old)} -> {plan.show(new)}"
+    for path in manifest.changed(receipt, paths.output(recipe.name, name)):
+        yield f"{path} is not as it was made"

@@ -1,0 +1,113 @@
+"""Write one page about the build: what ran, what it learned, what it cost.
+
+What comes out: `build.json`, all results of the model in one file for other programs, and
+`index.html`, one file for people.  The page also holds what no manifest may: times, machines, the
+numbers that training logged.  So it is no file of the manifest; it bears the digest of all that it
+was made from, and is written again when that is another.  `doit report` writes the pages of all
+models as they are, and an index; it builds nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from doit.exceptions import TaskFailed
+
+from .core import manifest, paths
+from .core.errors import UserError, refused
+from .core.recipe import Recipe
+from .core.stage import Facts, Stage, TaskDict
+
+VERSION = 1
+# Quickly made anew, and of this machine.
+STORED = False
+TEMPLATES = ("report.html.j2", "report")
+
+
+def wanted(recipe: Recipe) -> bool:
+    return True
+
+
+def task(recipe: Recipe) -> TaskDict:
+    from . import ON_REQUEST
+
+    before = [name for name in told_of(recipe) if name not in ON_REQUEST]
+    return {
+        "doc": f"{before[-1]} and all before it -> one page",
+        "file_dep": [*(paths.manifest(recipe.name, name) for name in before), *templates()],
+        "targets": ["build.json"],
+        "uptodate": [(is_current, [recipe])],
+        "actions": [(write, [recipe])],
+    }
+
+
+def told_of(recipe: Recipe) -> dict[str, Stage]:
+    """Return the stages that the page tells of: of those on request, the ones that were run."""
+    from . import ON_REQUEST, STAGES
+
+    return {
+        name: stage
+        for name, stage in STAGES.items()
+        if name != "report"
+        and stage.wanted(recipe)
+        and (name not in ON_REQUEST or paths.manifest(recipe.name, name).is_file())
+    }
+
+
+@cache
+def templates() -> list[Path]:
+    """Return the page's template and its parts."""
+    page, parts = (paths.TEMPLATES / name for name in TEMPLATES)
+    return [page, *sorted(parts.iterdir())]
+
+
+def key(recipe: Recipe) -> dict[str, Any]:
+    """Return the digests of all receipts: also of stages that run when they are named."""
+    found = receipts(recipe)
+    return {name: manifest.digest_of(asdict(receipt)) for name, receipt in found.items()}
+
+
+def receipts(recipe: Recipe) -> dict[str, manifest.Manifest]:
+    """Return the receipts that there are, in the order of the stages."""
+    read = ((name, manifest.read(paths.manifest(recipe.name, name))) for name in told_of(recipe))
+    return {name: receipt for name, receipt in read if receipt}
+
+
+def run(recipe: Recipe, folder: Path) -> Facts:
+    found = {
+        name: {
+            "content": receipt.content,
+            "key": receipt.key,
+            "bytes": receipt.size,
+            "facts": receipt.facts,
+        }
+        for name, receipt in receipts(recipe).items()
+    }
+    content = {"version": 1, "model": recipe.name, "stages": found}
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    (folder / "build.json").write_text(text, encoding="utf-8")
+    return {"stages": len(found)}
+
+
+def is_current(recipe: Recipe) -> bool:
+    """Return whether the page is there and tells of what is there now."""
+    from .core.report import page
+
+    return page.is_current(told_of(recipe), recipe)
+
+
+def write(recipe: Recipe) -> TaskFailed | None:
+    """Write the page; the second action of the task."""
+    from .core.report import page
+
+    try:
+        page.write(told_of(recipe), recipe)
+    except UserError as error:
+        return TaskFailed(str(error))
+    except OSError as error:
+        return TaskFailed(refused(error, paths.build()))
+    return None
