@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
@@ -10,14 +9,16 @@ from typing import Any
 
 from doit.cmd_base import Command
 
-from . import catalog, console
+from . import catalog, terminal
+from .anyorder import AnyOrder
 from .catalog import Row
 from .commands import JSON
 
 HEADS = ("ARCHITECTURE", "MODALITY", "LORA", "NOW", "VLLM", "TOOL PARSER", "TEMPLATE", "EXAMPLE")
+LEAST_NEEDED = ("EXAMPLE", "MODALITY", "LORA", "NOW", "TEMPLATE")
 
 
-class Catalog(Command):  # type: ignore[misc]  # doit is untyped
+class Catalog(AnyOrder, Command):  # type: ignore[misc]  # doit is untyped
     """`doit catalog [PATTERN]`: the rows whose names have a text in them, or match `*`."""
 
     doc_purpose = "show architectures: LoRA, versions of vLLM, tool parser, template"
@@ -25,7 +26,8 @@ class Catalog(Command):  # type: ignore[misc]  # doit is untyped
     doc_description = (
         "PATTERN is a part of an architecture's, family's or repository's name; `*` stands for "
         "anything.  LORA is the document's mark (vLLM 0.4.1), NOW the newest vLLM's; VLLM the "
-        "versions that serve it.  Exit status 1 when nothing matches."
+        "versions that serve it.  A narrow terminal gets fewer columns; --json has all.  "
+        "Exit status 1 when nothing matches."
     )
     cmd_options = (JSON,)
 
@@ -33,12 +35,11 @@ class Catalog(Command):  # type: ignore[misc]  # doit is untyped
         """Print the rows; doit calls this."""
         found = [row for row in catalog.rows() if all(is_like(row, word) for word in pos_args)]
         if opt_values["json"]:
-            console.say(json.dumps([asdict(row) for row in found], indent=1, ensure_ascii=False))
+            terminal.write_json([asdict(row) for row in found])
         elif found:
-            for line in table(found):
-                console.say(line)
+            terminal.write(table(found, terminal.columns()))
         else:
-            console.say(f"no architecture like {' '.join(pos_args)}; `doit catalog` shows all")
+            terminal.write([f"no architecture like {' '.join(pos_args)}; `doit catalog` shows all"])
         return int(not found)
 
 
@@ -50,14 +51,17 @@ def is_like(row: Row, pattern: str) -> bool:
     return any(fnmatchcase(name.lower(), wanted) for name in names)
 
 
-def table(rows: Iterable[Row]) -> list[str]:
-    """Return the rows as lines of columns, heads first."""
+def table(rows: Iterable[Row], wide: int | None) -> list[str]:
+    """Return the rows as lines of columns, heads first; those that do not fit are left out."""
     cells: list[Sequence[str]] = [HEADS, *map(_cells, rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(HEADS))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    ]
+    left = list(HEADS)
+    for head in ("", *LEAST_NEEDED):
+        left = [name for name in left if name != head]
+        shown = [[line[HEADS.index(name)] for name in left] for line in cells]
+        widths = [max(map(terminal.width, column)) for column in zip(*shown, strict=True)]
+        if wide is None or sum(widths) + 2 * len(widths) - 2 <= wide:
+            break
+    return terminal.table(shown)
 
 
 def _cells(row: Row) -> Sequence[str]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from doit.cmd_base import DoitCmdBase
 from doit.control import TaskControl
 
-from . import console, digests, manifest, paths, plan, store
+from . import console, digests, inputs, manifest, paths, plan, publish, store, terminal
+from .anyorder import AnyOrder
 from .errors import LoadError, UserError
+from .inputs import NotReady
 from .manifest import Manifest
 from .plan import Step
 from .recipe import Recipe
@@ -24,9 +27,10 @@ JSON = {
     "default": False,
     "help": "print JSON for other programs",
 }
+COLOURS = {plan.FRESH: "green", plan.RESTORE: "cyan", plan.RUN: "yellow"}
 
 
-class Plan(DoitCmdBase):  # type: ignore[misc]  # doit is untyped
+class Plan(AnyOrder, DoitCmdBase):  # type: ignore[misc]  # doit is untyped
     """`doit plan`: what would run, in what order, why, and at what cost."""
 
     doc_purpose = "say what would run, why, and what it will cost"
@@ -37,13 +41,13 @@ class Plan(DoitCmdBase):  # type: ignore[misc]  # doit is untyped
     def _execute(self, json: bool) -> int:
         found = steps(self.task_list, self.sel_tasks)
         if json:
-            _print_json([asdict(step) for step in found])
+            terminal.write_json([asdict(step) for step in found])
         else:
-            _print_plan(found)
+            terminal.write(_table(found))
         return int(any(step.verdict != plan.FRESH for step in found))
 
 
-class Why(DoitCmdBase):  # type: ignore[misc]  # doit is untyped
+class Why(AnyOrder, DoitCmdBase):  # type: ignore[misc]  # doit is untyped
     """`doit why TASK`: all the reasons for one task."""
 
     doc_purpose = "say why a task would run"
@@ -55,38 +59,41 @@ class Why(DoitCmdBase):  # type: ignore[misc]  # doit is untyped
         found = steps(self.task_list, self.sel_tasks)
         wanted = [step for step in found if step.task in self.sel_tasks] or found[-1:]
         if json:
-            _print_json([asdict(step) for step in wanted])
-            return 0
-        for step in wanted:
-            console.say(
-                f"{step.task} is {step.verdict}" if step.verdict == plan.FRESH else _line(step)
-            )
-            for reason in step.reasons:
-                console.say(f"  {reason}")
+            terminal.write_json([asdict(step) for step in wanted])
+        else:
+            terminal.write(line for step in wanted for line in _reasons(step))
         return 0
 
 
-class Check(DoitCmdBase):  # type: ignore[misc]  # doit is untyped
+class Check(AnyOrder, DoitCmdBase):  # type: ignore[misc]  # doit is untyped
     """`doit check`: read every byte of every result and of the store again."""
 
     doc_purpose = "read all results again and tell what is not as it was made"
     doc_usage = "[TASK ...]"
     doc_description = "Exit status 0 when all is well, 1 otherwise; the next build makes it anew."
-    cmd_options = ()
+    cmd_options = (JSON,)
 
-    def _execute(self) -> int:
+    def _execute(self, json: bool) -> int:
         names = self.sel_tasks if not self.sel_default_tasks else [t.name for t in self.task_list]
-        bad = 0
+        bad = []
         for name, recipe in _stages(self.task_list, names):
             receipt = manifest.read(paths.manifest(recipe.name, name))
-            if receipt:
-                bad += _audit(receipt)
-        console.say("all results are as they were made" if not bad else f"{bad} files are not")
-        return int(bad > 0)
+            for path in _audit(receipt) if receipt else ():
+                bad.append({"task": f"{name}:{recipe.name}", "path": str(path)})
+                if not json:
+                    cure = f"`doit {name}:{recipe.name}` makes it"
+                    console.say(f"{path}: not as it was made; {cure}")
+        if json:
+            terminal.write_json(bad)
+        else:
+            few = "1 file is not" if len(bad) == 1 else f"{len(bad)} files are not"
+            said = few if bad else "all results are as they were made"
+            console.say(said)
+        return int(bool(bad))
 
 
-class Gc(DoitCmdBase):  # type: ignore[misc]  # doit is untyped
-    """`doit gc`: shrink the store, and drop downloads that nothing links to."""
+class Gc(AnyOrder, DoitCmdBase):  # type: ignore[misc]  # doit is untyped
+    """`doit gc`: shrink the store, drop downloads and unfinished work that nobody needs."""
 
     doc_purpose = "drop from the store what was used longest ago, down to its limit"
     doc_usage = ""
@@ -99,15 +106,33 @@ class Gc(DoitCmdBase):  # type: ignore[misc]  # doit is untyped
             "default": False,
             "help": "drop everything that no build folder shares",
         },
+        JSON,
     )
 
-    def _execute(self, all: bool) -> int:  # noqa: A002  # the option's name
+    def _execute(self, all: bool, json: bool) -> int:  # noqa: A002  # the option's name
         try:
             freed = store.collect(0 if all else store.limit()) + downloads.collect()
+            freed += _collect_unfinished(self.task_list)
         except UserError as error:
             raise LoadError([str(error)]) from None
-        console.say(f"{console.size(freed)} freed in {paths.build()}")
+        if json:
+            terminal.write_json({"freed": freed, "build": str(paths.build())})
+        else:
+            console.say(f"{console.size(freed)} freed in {paths.build()}")
         return 0
+
+
+def _collect_unfinished(task_list: Sequence[Any]) -> int:
+    """Drop unfinished work that no recipe would go on with; return the bytes that were freed."""
+    freed = 0
+    for task in task_list:
+        meta = task.meta or {}
+        if "recipe" in meta:
+            name, recipe = meta["stage"], meta["recipe"]
+            with contextlib.suppress(UserError, NotReady, OSError):
+                key = manifest.key_of(name, inputs.gather(meta["stages"][name], recipe))
+                freed += publish.collect(recipe.name, name, key)
+    return freed
 
 
 def steps(task_list: Sequence[Any], selected: Sequence[str]) -> list[Step]:
@@ -126,11 +151,13 @@ def _closure(task_list: Sequence[Any], selected: Sequence[str]) -> list[Any]:
     control = TaskControl(task_list)
     control.process(selected)
     order: dict[str, Any] = {}
+    # doit keeps what a task depends on in sets, whose order changes from one run to the next.
+    place = {task.name: at for at, task in enumerate(task_list)}
 
     def visit(name: str) -> None:
         task = control.tasks[name]
         if name not in order:
-            for before in task.task_dep:
+            for before in sorted(task.task_dep, key=place.__getitem__):
                 visit(before)
             order[name] = task
 
@@ -144,9 +171,9 @@ def _stages(task_list: Sequence[Any], names: Sequence[str]) -> list[tuple[str, R
     return [(meta["stage"], meta["recipe"]) for meta in metas if "recipe" in meta]
 
 
-def _audit(receipt: Manifest) -> int:
-    """Read a result's files; say which are not what the manifest has.  Return how many."""
-    folder, bad = paths.output(receipt.model, receipt.stage), 0
+def _audit(receipt: Manifest) -> Iterator[Path]:
+    """Read a result's files; yield those that are not what the manifest has."""
+    folder = paths.output(receipt.model, receipt.stage)
     for file in receipt.files:
         path = folder / file.path
         console.status(f"reading {path}")
@@ -154,34 +181,37 @@ def _audit(receipt: Manifest) -> int:
             good = digests.read(path) == file.digest
         except OSError:
             good = False
+        console.clear()
         if not good:
-            bad += 1
             digests.forget(path)
-            console.clear()
-            console.say(
-                f"{path}: not as it was made; `doit {receipt.stage}:{receipt.model}` makes it"
-            )
-    console.clear()
-    return bad
+            yield path
 
 
-def _print_plan(found: Sequence[Step]) -> None:
-    width = max((len(step.task) for step in found), default=0)
-    for step in found:
-        console.say(_line(step, width))
+def _table(found: Sequence[Step]) -> list[str]:
+    rows = [(step.task, _verdict(step), _took(step), _in_short(step)) for step in found]
     counts = {v: sum(s.verdict == v for s in found) for v in (plan.RUN, plan.RESTORE, plan.FRESH)}
     seconds = sum(step.seconds or 0 for step in found)
     took = f"; about {console.duration(seconds)}" if seconds else ""
     text = f"{counts['run']} to run, {counts['restore']} to restore, {counts['fresh']} fresh{took}"
-    console.say(text)
+    return [*terminal.table(rows), text]
 
 
-def _line(step: Step, width: int = 0) -> str:
-    reasons = step.reasons[0] if step.reasons else ""
+def _in_short(step: Step) -> str:
     more = f" (+{len(step.reasons) - 1} more)" if len(step.reasons) > 1 else ""
-    took = f"  ~{console.duration(step.seconds)}" if step.seconds is not None else ""
-    return f"{step.task:<{width}}  {step.verdict:<7}{took:>9}  {reasons}{more}".rstrip()
+    return f"{step.reasons[0]}{more}" if step.reasons else ""
 
 
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+def _reasons(step: Step) -> list[str]:
+    """Return a heading and every reason below it."""
+    took = f", {_took(step)}" if step.seconds is not None else ""
+    link = " is" if step.verdict == plan.FRESH else ":"
+    head = f"{terminal.paint(step.task, 'bold')}{link} {_verdict(step)}{took}"
+    return [head, *terminal.table([(reason,) for reason in step.reasons], indent=2)]
+
+
+def _took(step: Step) -> str:
+    return f"~{console.duration(step.seconds)}" if step.seconds is not None else ""
+
+
+def _verdict(step: Step) -> str:
+    return terminal.paint(step.verdict, COLOURS[step.verdict])

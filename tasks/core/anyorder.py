@@ -1,0 +1,56 @@
+"""Options of our commands: before or behind the words, with --help, and errors that are short."""
+
+from __future__ import annotations
+
+import getopt
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from doit.cmdparse import CmdParse, CmdParseError
+
+from . import terminal
+from .errors import LoadError, nearest
+
+
+class AnyOrder:
+    """Goes before doit's own class among the bases of a command."""
+
+    def parse_execute(self: Any, words: list[str]) -> Any:
+        """Run the command; doit would take an option behind the first word for a task."""
+        if {"--help", "-h"} & set(words):
+            from . import helpcommand
+
+            terminal.write([helpcommand.text(self)])
+            return 0
+        ordered = options_first(self.cmdparser, words, self.name)
+        try:
+            return super().parse_execute(ordered)  # type: ignore[misc]  # doit's, or a class's
+        except CmdParseError as error:
+            what = str(error).splitlines()[-1]
+            raise LoadError([f"{self.name}: {what}; see `doit help {self.name}`"]) from None
+
+
+def options_first(parser: CmdParse, words: Sequence[str], command: str) -> list[str]:
+    """Return the words of a command line with all options before all others.
+
+    Raises:
+        LoadError: an option that there is not, or one without its value.
+    """
+    short, long = parser.get_short(), parser.get_long()
+    try:
+        options, rest = getopt.gnu_getopt(words, short, long)
+    except getopt.GetoptError as error:
+        known = [name.rstrip("=") for name in long]
+        guess = nearest(error.opt.lstrip("-"), known)
+        raise LoadError(
+            [f"{command}: {error.msg}{guess or f'; see `doit help {command}`'}"]
+        ) from None
+    return [*_spelled(options, long), "--", *rest]
+
+
+def _spelled(options: Sequence[tuple[str, str]], long: Sequence[str]) -> Iterator[str]:
+    for name, value in options:
+        if name.startswith("--"):
+            yield f"{name}={value}" if f"{name[2:]}=" in long else name
+        else:
+            yield f"{name}{value}"
