@@ -2,11 +2,22 @@
 
 from collections.abc import Iterator
 
-from tasks import ON_REQUEST, STAGES
-from tasks.core import console, memory, pipeline, recipe, toolchain
+from tasks import ON_REQUEST, OUTWARD, STAGES
+from tasks.core import (
+    checkpoints,
+    console,
+    memory,
+    pipeline,
+    recipe,
+    shipping,
+    toolchain,
+    untouched,
+)
 from tasks.core.stage import TaskDict
 
-RECIPES = recipe.load(reserved=pipeline.reserved(STAGES))
+console.outlive_reader()
+untouched.watch()
+RECIPES = checkpoints.override(recipe.load(reserved=pipeline.reserved(STAGES)))
 DOIT_CONFIG = {
     "default_tasks": pipeline.default(RECIPES),
     "check_file_uptodate": memory.Checker,
@@ -23,6 +34,11 @@ def task_pipeline() -> Iterator[TaskDict]:
 def task_models() -> Iterator[TaskDict]:
     """One task for each model: all of its local stages."""
     yield from pipeline.models(STAGES, ON_REQUEST, RECIPES)
+
+
+def task_ship() -> Iterator[TaskDict]:
+    """All that leaves this machine, and all that back."""
+    yield from shipping.tasks(STAGES, OUTWARD, RECIPES)
 
 
 def task_update() -> Iterator[TaskDict]:

@@ -7,15 +7,21 @@ from . import (
     app,
     archive,
     base,
+    card,
+    compose,
     config,
     convert,
     data,
     dockerfile,
     evaluate,
+    gateway,
     image,
     merge,
     onboard,
     push,
+    report,
+    select,
+    serve,
     train,
     upload,
 )
@@ -27,17 +33,25 @@ STAGES: dict[str, Stage] = {
     "convert": convert,
     "config": config,
     "train": train,
+    "select": select,
     "adapter": adapter,
     "merge": merge,
     "evaluate": evaluate,
+    "card": card,
     "archive": archive,
     "dockerfile": dockerfile,
     "image": image,
     "push": push,
     "upload": upload,
     "onboard": onboard,
+    "compose": compose,
+    "serve": serve,
+    "gateway": gateway,
     "app": app,
+    "report": report,
 }
 
+# What leaves this machine, in the order of shipping; `doit ship:<model>` runs them.
+OUTWARD = ("push", "upload", "serve", "gateway", "app")
 # `doit <model>` leaves these out; they run when they are named.
-ON_REQUEST = frozenset({"archive", "push", "upload", "app"})
+ON_REQUEST = frozenset({"archive", *OUTWARD})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .core import manifest, paths, render
+from .core import console, manifest, paths, preset, render
 from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.sections import Train
@@ -23,14 +23,21 @@ def wanted(recipe: Recipe) -> bool:
 def task(recipe: Recipe) -> TaskDict:
     return {
         "doc": f"{template(recipe)} -> config.py",
-        "file_dep": render.with_included(template(recipe)),
+        "file_dep": [*_shape(recipe), *render.with_included(template(recipe))],
         "targets": ["config.py"],
     }
 
 
 def key(recipe: Recipe) -> dict[str, Any]:
-    """Return the values that are rendered."""
-    return recipe.slice("train", "base.trust_remote_code")
+    """Return the values that are rendered, and the devices that a preset looks at."""
+    texts = ["data.format"] if _has_texts(recipe) else []
+    values = recipe.slice("train", "base.trust_remote_code", *texts)
+    return {**values, "devices": str(preset.devices.found())} if _train(recipe).preset else values
+
+
+def _shape(recipe: Recipe) -> list[Path]:
+    """Return what tells a preset the model's size."""
+    return [paths.manifest(recipe.name, "base")] if _train(recipe).preset else []
 
 
 def template(recipe: Recipe) -> Path:
@@ -39,12 +46,20 @@ def template(recipe: Recipe) -> Path:
     return recipe.beside(own) if own else paths.TEMPLATES / TEMPLATE
 
 
-def variables(recipe: Recipe) -> dict[str, Any]:
-    """Return what the template is filled with."""
-    train = _train(recipe)
+def variables(recipe: Recipe, choice: preset.Choice | None = None) -> dict[str, Any]:
+    """Return what the template is filled with.
+
+    Args:
+        choice: how it will train; as the recipe and its preset say if it is not given.
+    """
+    choice = choice or preset.choice(recipe)
+    train = choice.train
     return {
         "source": f"{recipe.file.parent.name}/{recipe.file.name}",
         "train": train,
+        "fast": choice.fast,
+        "reasons": choice.reasons,
+        "has_texts": _has_texts(recipe),
         "trust_remote_code": recipe.base.trust_remote_code,
         # xtuner is started in build/<model>, so that no config depends on where that is.
         "base_path": "./base",
@@ -63,11 +78,13 @@ def warmup(train: Train) -> int | None:
 def meaning(recipe: Recipe) -> dict[str, Any]:
     """Return the variables with all that cannot change the weights at rest.
 
-    Two configs that differ only in what is silent here train the same model.
+    Two configs that differ only in what is silent here train the same model.  What a preset makes
+    of a machine's devices is silent, too: a colleague's result stands for ours.
     """
     defaults = {name: Train.model_fields[name].default for name in Train.silent}
-    quiet = _train(recipe).model_copy(update=defaults)
-    return {**variables(recipe), "train": quiet, "source": ""}
+    choice = preset.nominal(_train(recipe))
+    quiet = choice.train.model_copy(update=defaults)
+    return {**variables(recipe, choice), "train": quiet, "source": ""}
 
 
 def forecast(recipe: Recipe) -> str:
@@ -79,7 +96,10 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     """Render the config; its content, for the stages after, is what it means."""
     if _train(recipe).max_iters in (1, 2):
         raise UserError(f"{recipe.file}: train.max_iters: warm-up alone takes two; say 3 or more")
-    text = _rendered(recipe, variables(recipe))
+    choice = preset.choice(recipe)
+    for reason in choice.reasons:
+        console.say(f"   {reason}")
+    text = _rendered(recipe, variables(recipe, choice))
     (folder / "config.py").write_text(text, encoding="utf-8")
     return {"content": forecast(recipe)}
 
@@ -96,6 +116,11 @@ def _rendered(recipe: Recipe, values: dict[str, Any]) -> str:
     except (ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"{template(recipe)}: renders no Python: {error}") from None
     return text
+
+
+def _has_texts(recipe: Recipe) -> bool:
+    """Return whether the data is plain text, which no prompt template goes around."""
+    return recipe.data is not None and recipe.data.format == "text"
 
 
 def _train(recipe: Recipe) -> Train:

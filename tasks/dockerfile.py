@@ -57,8 +57,13 @@ def key(recipe: Recipe) -> dict[str, Any]:
         "model": recipe.name,
         **part,
         "image.entrypoint": entrypoint(recipe),
-        "left_out": list(modelfiles.LEFT_OUT),
+        "left_out": left_out(recipe),
     }
+
+
+def left_out(recipe: Recipe) -> list[str]:
+    """Return what a Docker engine must not copy: the card that lies beside merged weights too."""
+    return [*modelfiles.LEFT_OUT, *([modelfiles.CARD] if recipe.tuned else [])]
 
 
 def image(recipe: Recipe) -> Image:
@@ -200,7 +205,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     lint(recipe)
     values = variables(recipe)
     dockerfile = render.text("Dockerfile.j2", **values)
-    ignore = render.text("dockerignore.j2", model=recipe.name, patterns=modelfiles.LEFT_OUT)
+    ignore = render.text("dockerignore.j2", model=recipe.name, patterns=left_out(recipe))
     (folder / "Dockerfile").write_text(dockerfile, encoding="utf-8")
     for name in (".dockerignore", "Dockerfile.dockerignore"):
         (folder / name).write_text(ignore, encoding="utf-8")

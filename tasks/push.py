@@ -46,6 +46,11 @@ def key(recipe: Recipe) -> dict[str, Any]:
     return {"reference": place(recipe), **recipe.slice("image.attest", "image.modelpack")}
 
 
+def lacks(recipe: Recipe) -> str:
+    """Return the setting that says where images go, if it is not set."""
+    return "" if settings.current().registry else "MODELWRIGHT_REGISTRY"
+
+
 def place(recipe: Recipe) -> str:
     """Return the image's name in the registry of the settings."""
     assert recipe.image is not None

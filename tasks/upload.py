@@ -1,6 +1,6 @@
 """Upload the model to an S3 bucket and verify it there.
 
-What goes in: the model's finished files; never .git, caches or checkpoints.
+What goes in: the model's finished files and its card; never .git, caches or checkpoints.
 What comes out: objects `<prefix>/<model>/<file>`, each with its own sha256 in its metadata, and
 `objects.json`, which says what is in the bucket.  An object that is there with the same sha256 is
 not sent again; one that was deleted or replaced there is put back when the stage is named.
@@ -15,7 +15,8 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from .core import console, manifest, modelfiles, paths
+from . import card
+from .core import console, manifest, modelfiles, paths, settings
 from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.stage import Facts, TaskDict
@@ -48,7 +49,10 @@ def task(recipe: Recipe) -> TaskDict:
     assert recipe.upload is not None
     return {
         "doc": f"model -> s3://{recipe.upload.bucket}/{root(recipe)}",
-        "file_dep": [paths.manifest(recipe.name, s) for s in [recipe.weights, *recipe.gates]],
+        "file_dep": [
+            paths.manifest(recipe.name, stage)
+            for stage in [recipe.weights, *["card"] * card.wanted(recipe), *recipe.gates]
+        ],
         "targets": [OBJECTS],
         "params": [VERIFY],
         "uptodate": [(is_unasked, [])],
@@ -67,6 +71,11 @@ def key(recipe: Recipe) -> dict[str, Any]:
 def is_unasked(task: Any) -> bool:
     """Return whether nobody asked to read the objects back; doit gives the task."""
     return (task.options or {}).get("verify") != "full"
+
+
+def lacks(recipe: Recipe) -> str:
+    """Return the setting that says where objects go, if it is not set."""
+    return "" if settings.current().s3_endpoint else "MODELWRIGHT_S3_ENDPOINT"
 
 
 def root(recipe: Recipe) -> str:
@@ -135,13 +144,16 @@ def outgoing(recipe: Recipe) -> list[Any]:
     """
     from .core.s3upload import Local
 
-    folder = paths.output(recipe.name, recipe.weights)
-    receipt = manifest.read(paths.manifest(recipe.name, recipe.weights))
-    known = {file.path: file for file in receipt.files} if receipt else {}
-    return [
-        Local(f"{root(recipe)}{name}", folder / name, known[name].size, known[name].digest)
-        for name in modelfiles.outgoing(folder)
-    ]
+    found = []
+    for stage in [recipe.weights, *["card"] * card.wanted(recipe)]:
+        folder = paths.output(recipe.name, stage)
+        receipt = manifest.read(paths.manifest(recipe.name, stage))
+        known = {file.path: file for file in receipt.files} if receipt else {}
+        found += [
+            Local(f"{root(recipe)}{name}", folder / name, known[name].size, known[name].digest)
+            for name in modelfiles.outgoing(folder)
+        ]
+    return found
 
 
 def verify_fully(recipe: Recipe, verify: str) -> TaskFailed | None:

@@ -95,6 +95,15 @@ def xtuner() -> str:
     return toolchain.python("xtuner")
 
 
+@pytest.fixture(scope="session")
+def tiny(xtuner: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the default recipe once for all tests and return its folder."""
+    build = tmp_path_factory.mktemp("tiny")
+    done = doit(build=build, xtuner=xtuner)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return build / "tiny-agent"
+
+
 def doit(
     *arguments: str,
     build: Path | None,

@@ -108,6 +108,17 @@ def test_what_the_recipe_does_not_ask_for_is_not_in_it(train: dict[str, Any], un
     assert unsaid not in text
 
 
+def test_plain_text_is_learned_from_as_it_is() -> None:
+    data = {"path": "d", "format": "text"}
+    values: Any = {"base": {"path": "b"}, "data": data, "train": TRAIN}
+    texts = Recipe(**values, name="m", file=Path("recipes/m.yaml"))
+    assert "dataset_map_fn=pretrain_map_fn,\n    template_map_fn=None," in rendered(texts)
+    assert "openai_map_fn" not in rendered(texts)
+    assert config.key(texts)["data.format"] == "text"
+    assert "pretrain" not in rendered(recipe())
+    assert "data.format" not in config.key(recipe())
+
+
 def test_the_model_s_own_code_runs_only_where_the_recipe_says_so() -> None:
     assert rendered(recipe()).count("trust_remote_code=False") == 2
     assert rendered(recipe(trust_remote_code=True)).count("trust_remote_code=True") == 2

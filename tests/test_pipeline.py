@@ -14,8 +14,8 @@ from tasks.core import paths, pipeline, recipe
 from tasks.core.recipe import Recipe
 
 ORDER = (
-    "base data convert config train adapter merge evaluate archive dockerfile image report push "
-    "upload onboard serve gateway app"
+    "base data convert config train select adapter merge evaluate card archive dockerfile image push "
+    "upload onboard compose serve gateway app report"
 ).split()
 RECIPES = {path.stem: recipe.read(path) for path in sorted(Path("recipes").glob("*.yaml"))}
 HEAVY = {
@@ -57,11 +57,12 @@ def test_a_stage_has_its_functions_in_one_order(name: str) -> None:
     assert STAGES[name].VERSION >= 1
 
 
-def test_no_stage_is_a_command_of_doit() -> None:
+def test_no_stage_but_report_is_a_command_of_doit() -> None:
     from doit.doit_cmd import DoitMain
 
     commands = set(DoitMain().get_cmds())
-    assert not commands & set(STAGES)
+    # `doit report` writes every page as things are; `doit report:m` is the task.
+    assert commands & set(STAGES) == {"report"}
     assert commands <= set(pipeline.COMMANDS)
 
 

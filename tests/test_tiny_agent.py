@@ -16,13 +16,10 @@ from .conftest import doit
 STAGES = "base data convert config train adapter merge evaluate dockerfile image".split()
 
 
-@pytest.fixture(scope="module")
-def built(xtuner: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the default recipe and return its folder."""
-    build = tmp_path_factory.mktemp("tiny")
-    done = doit(build=build, xtuner=xtuner)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return build / "tiny-agent"
+@pytest.fixture
+def built(tiny: Path) -> Path:
+    """Return the default recipe's folder, built."""
+    return tiny
 
 
 def receipt(built: Path, stage: str) -> Manifest:

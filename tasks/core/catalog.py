@@ -91,6 +91,17 @@ def row(recipe: Recipe) -> Row:
     return find(of(recipe), recipe.base.label)
 
 
+def tool_parser(recipe: Recipe) -> str | None:
+    """Return vLLM's parser of the tool calls of a recipe's model; None where none is known."""
+    try:
+        found = row(recipe)
+    except UserError:
+        return None
+    label = recipe.base.label.lower()
+    fitting = [name for name in found.tool_parsers if label.startswith(name.lower())]
+    return found.tool_parsers[max(fitting, key=len)] if fitting else found.tool_parser
+
+
 def of(recipe: Recipe) -> str:
     """Return the architecture of a recipe's model, as recipe, config.json or catalogue tell.
 
@@ -141,20 +152,39 @@ def config(recipe: Recipe) -> dict[str, Any] | None:
 
 def context_length(recipe: Recipe) -> int | None:
     """Return how many tokens the model was made for, if a config.json on this machine tells."""
-    whole = config(recipe) or {}
+    return length(config(recipe) or {})
+
+
+def length(whole: Mapping[str, Any]) -> int | None:
+    """Return how many tokens the model with this config.json was made for, if it tells."""
     inner = whole.get("text_config")
     text = inner if isinstance(inner, dict) else whole
     lengths = [text[key] for key in LENGTHS if type(text.get(key)) is int and text[key] > 0]
     if not lengths:
         return None
-    length: int = min(lengths)
+    made_for: int = min(lengths)
     scaling = text.get("rope_scaling")
     if not isinstance(scaling, dict):
-        return length
+        return made_for
     kind, factor = scaling.get("rope_type", scaling.get("type")), scaling.get("factor")
     if kind not in STRETCHED or not isinstance(factor, int | float):
-        return length
-    return int(scaling.get("original_max_position_embeddings", length) * factor)
+        return made_for
+    return int(scaling.get("original_max_position_embeddings", made_for) * factor)
+
+
+def by_name(values: Mapping[str, str | None], label: str) -> str | None:
+    """Return the value of the longest prefix that a model's name has.
+
+    Args:
+        label: the name on the Hub, or a folder; of a folder, the last part counts.
+    """
+    wanted = label.strip("/").lower()
+    fits = {
+        prefix: value
+        for prefix, value in values.items()
+        if wanted.startswith(prefix.lower()) or _stem(wanted).startswith(_stem(prefix))
+    }
+    return fits[max(fits, key=len)] if fits else None
 
 
 @functools.cache

@@ -27,3 +27,15 @@ def held(model: str, stage: str) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def is_held(model: str, stage: str) -> bool:
+    """Return whether some build, here or elsewhere, is making a stage now."""
+    try:
+        with (paths.build() / model / "locks" / stage).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False

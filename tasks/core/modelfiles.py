@@ -28,6 +28,9 @@ LEFT_OUT = (
     ".dockerignore",
 )
 
+# The model's card, where a copy of it lies beside the weights: no part of them.
+CARD = "README.md"
+
 # Control characters, lone surrogates (a name that is not UTF-8), and Windows' path separator.
 _BAD = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 # In a layer such a name deletes another file (image-spec: layer.md, whiteouts).
@@ -56,6 +59,7 @@ def outgoing(folder: Path) -> list[str]:
         raise UserError(f"{folder}: holds no file of a model; build it anew")
     receipt = manifest.read(folder / manifest.NAME)
     made = {file.path for file in receipt.files} if receipt else set(found)
+    found = [path for path in found if path in made or path != CARD]
     strange = [path for path in found if path not in made]
     if strange:
         raise UserError(

@@ -54,6 +54,11 @@ def log(model: str, stage: str) -> Path:
     return build() / model / "logs" / f"{stage}.log"
 
 
+def launch(model: str) -> Path:
+    """Return the folder of the scripts that start training elsewhere; they are no product."""
+    return build() / model / "launch"
+
+
 def short(digest: str) -> str:
     """Return the first twelve hex digits of a digest, for names of folders."""
     return digest.removeprefix("sha256:")[:12]

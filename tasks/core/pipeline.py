@@ -21,7 +21,7 @@ COMMANDS = (
 
 def reserved(stages: Mapping[str, Stage]) -> frozenset[str]:
     """Return the names that no model may have."""
-    return frozenset([*stages, *COMMANDS, "ledger.jsonl"])
+    return frozenset([*stages, *COMMANDS, "index.html", "ledger.jsonl"])
 
 
 def default(recipes: Sequence[Recipe]) -> list[str]:

@@ -66,7 +66,9 @@ class Planner:
             return self._note(name, recipe, RUN, [str(error).splitlines()[0]])
         reasons = self._reasons(old, new, unknown, recipe, name)
         if not reasons and old:
-            return self._note(name, recipe, FRESH, [], old.content)
+            drift = stage_drift(stage, recipe)
+            verdict = RUN if drift else FRESH
+            return self._note(name, recipe, verdict, [drift] if drift else [], old.content)
         key = manifest.key_of(name, new)
         stored = store.look_up(name, key) if getattr(stage, "STORED", True) else None
         if stored and not unknown:
@@ -116,6 +118,12 @@ class Planner:
         self.contents[name, recipe.name] = content
         self.steps[name, recipe.name] = step
         return step
+
+
+def stage_drift(stage: Stage, recipe: Recipe) -> str:
+    """Return what of an outward stage's result is no longer as it was left, or nothing."""
+    found = getattr(stage, "drifted", lambda _: "")(recipe)
+    return found if isinstance(found, str) else "not there as it was left" if found else ""
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

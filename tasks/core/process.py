@@ -19,6 +19,9 @@ from .errors import CommandFailed
 GRACE = 10.0
 KEEPER = Path(__file__).with_name("keeper.py")
 
+# What this process ran, by log: the ledger tells it.
+ran: dict[Path, list[str]] = {}
+
 
 def run(
     command: Sequence[str],
@@ -38,8 +41,10 @@ def run(
         CommandFailed: it ended with another status than 0.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    ran.setdefault(log, []).append(shlex.join(command))
     tail: collections.deque[str] = collections.deque(maxlen=12)
-    with log.open("wb") as file, _terminated_by_signal(), _lifeline() as pipe:
+    stopping = unwound_by(signal.SIGTERM, signal.SIGHUP)
+    with log.open("wb") as file, stopping, _lifeline() as pipe:
         child = subprocess.Popen(
             [sys.executable, "-I", "-S", str(KEEPER), str(pipe), *command],
             stdin=subprocess.DEVNULL,
@@ -112,14 +117,14 @@ def _kill(group: int, number: int) -> None:
 
 
 @contextlib.contextmanager
-def _terminated_by_signal() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that children are ended."""
+def unwound_by(*numbers: int) -> Iterator[None]:
+    """Let some signals unwind the stack as Ctrl-C does, so that what was started is ended."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     try:
-        before = {n: signal.signal(n, leave) for n in (signal.SIGTERM, signal.SIGHUP)}
+        before = {n: signal.signal(n, leave) for n in numbers}
     except ValueError:  # not the main thread, which alone may set handlers
         yield
         return

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from typing_extensions import Self
 
 from . import paths, settings, yamlfile
 from .errors import LoadError, nearest
@@ -15,12 +16,15 @@ from .sections import (
     Adapter,
     App,
     Base,
+    Card,
     Data,
     Evaluate,
+    Gateway,
     Image,
     Merge,
     Onboard,
     Section,
+    Serve,
     Train,
     Upload,
 )
@@ -30,13 +34,21 @@ NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
 
 
 def _checkpoint(value: Any) -> Any:
-    """Accept `last` or the number of an iteration."""
-    if value == "last" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+    """Accept `last`, `best`, the number of an iteration, or a list of numbers and `last`."""
+    if isinstance(value, list | tuple):
+        if not value or any(each == "best" or isinstance(each, list) for each in value):
+            raise ValueError("a list should hold numbers of iterations, or `last`")
+        named = tuple(dict.fromkeys(map(_checkpoint, value)))
+        return named if len(named) > 1 else named[0]
+    whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    if whole or value in ("last", "best"):
         return value
-    raise ValueError("should be `last` or the number of an iteration")
+    raise ValueError("should be `last`, `best`, the number of an iteration, or a list of them")
 
 
-Checkpoint = Annotated[int | Literal["last"], BeforeValidator(_checkpoint)]
+Checkpoint = Annotated[
+    int | Literal["last", "best"] | tuple[int | Literal["last"], ...], BeforeValidator(_checkpoint)
+]
 
 
 class Recipe(Section):
@@ -51,14 +63,34 @@ class Recipe(Section):
     adapter: Adapter | None = None
     merge: Merge = Merge()
     evaluate: Evaluate | None = None
+    card: Card = Card()
     image: Image | None = None
     upload: Upload | None = None
     onboard: Onboard | None = None
+    serve: Serve | None = None
+    gateway: Gateway | None = None
     app: App | None = None
 
     def beside(self, path: str) -> Path:
         """Return a path that the recipe names, which starts at the recipe's own folder."""
         return self.file.parent / self.name / paths.expand(path)
+
+    @model_validator(mode="after")
+    def _can_choose(self) -> Self:
+        if self.chooses and (self.adapter or not self.train):
+            raise ValueError(
+                "checkpoint: there is no `train` that would leave several; take it out"
+            )
+        if self.chooses and not self.evaluate:
+            raise ValueError(
+                "checkpoint: give `evaluate: {prompts: FILE}`; its scores tell which one is best"
+            )
+        return self
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there are several checkpoints, of which the best by score is taken."""
+        return self.checkpoint == "best" or isinstance(self.checkpoint, tuple)
 
     @property
     def tuned(self) -> bool:

@@ -76,7 +76,7 @@ def _frames(error: BaseException) -> list[tuple[str, int]]:
 def _environment(folder: Path) -> SandboxedEnvironment:
     import pprint
 
-    from jinja2 import FileSystemLoader, StrictUndefined
+    from jinja2 import FileSystemLoader, StrictUndefined, select_autoescape
     from jinja2.sandbox import SandboxedEnvironment
 
     environment = SandboxedEnvironment(
@@ -85,7 +85,7 @@ def _environment(folder: Path) -> SandboxedEnvironment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,
+        autoescape=select_autoescape(["html.j2"], default=False),
     )
     # Python's own spelling of a value: True and None, where tojson would say true and null.
     environment.filters["python"] = functools.partial(pprint.pformat, sort_dicts=False, width=88)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 
@@ -93,7 +93,7 @@ class Base(Source):
 class Data(Source):
     """The raw dataset."""
 
-    format: Literal["agentflan", "openai", "alpaca", "sharegpt"] = "agentflan"
+    format: Literal["agentflan", "openai", "alpaca", "sharegpt", "text"] = "agentflan"
     folder: Name = "."
 
 
@@ -107,13 +107,28 @@ class Lora(Section):
     target_modules: tuple[Name, ...] | None = None
 
 
+ZERO = ("zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")
+
+
+def _deepspeed(value: str) -> str:
+    """Accept a stage of xtuner's, or a file of the user's."""
+    if value in ZERO or value.endswith(".json"):
+        return value
+    raise ValueError(f"should be {', '.join(ZERO)}, or a .json file beside the recipe")
+
+
 class Launch(Section):
     """How many processes train; where they run is a setting."""
 
     processes: Natural = 1
     nodes: Natural = 1
     threads: Natural | None = None
-    deepspeed: Literal["zero1", "zero2", "zero2_offload", "zero3", "zero3_offload"] | None = None
+    deepspeed: Annotated[str, AfterValidator(_deepspeed), Field(examples=list(ZERO))] | None = None
+
+    @property
+    def devices(self) -> int:
+        """All processes on all nodes, each on a device."""
+        return self.processes * self.nodes
 
 
 class Train(Section):
@@ -152,6 +167,7 @@ class Train(Section):
     lora: Lora = Lora()
     launch: Launch = Launch()
     template: Name | None = None
+    preset: Literal["auto"] | None = None
 
     # What cannot change the weights.  A new value here renders a new config and trains nothing.
     silent: ClassVar[frozenset[str]] = frozenset(
@@ -195,13 +211,42 @@ class Gate(Section):
     tool_call_valid: Share | None = None
 
 
+# What else a prompt has in the report, beside each model's answer.
+_IN_A_ROW = frozenset({"messages", "expect", "group", "then", "work", "report"})
+
+
+def _column(name: Any) -> Any:
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name) or name in _IN_A_ROW:
+        raise ValueError("should be `base`, `tuned`, or another plain word for the report")
+    return name
+
+
 class Evaluate(Section):
-    """Held-out prompts and what to do with the answers."""
+    """Held-out prompts and what to do with the answers.
+
+    Attributes:
+        served: models that an endpoint answers for, by their names in the report.
+    """
 
     prompts: Name
     max_new_tokens: Natural = 256
     batch_size: Natural = 8
+    served: dict[Annotated[str, BeforeValidator(_column)], Name] | None = None
     gate: Gate = Gate()
+
+
+class Card(Section):
+    """What only people know of the model, for its card.
+
+    Attributes:
+        license, language, tags: as the Hub's header has them.
+        text: a file of Markdown beside the recipe, what the card starts with.
+    """
+
+    license: Name | None = None
+    language: tuple[Name, ...] = ()
+    tags: tuple[Name, ...] = ()
+    text: Name | None = None
 
 
 class Build(Section):
@@ -259,24 +304,56 @@ class Onboard(Section):
     secret: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")] | None = None
 
 
+class Serve(Section):
+    """How the model is served; where, is a setting."""
+
+    by: Literal["xinference", "vllm"] = "xinference"
+    engine: Literal["transformers", "vllm", "sglang", "llama.cpp", "mlx"] = "transformers"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] | None = None
+    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] | None = None
+    family: Name | None = None
+    context_length: Natural | None = None
+    size: Annotated[str, Field(pattern=r"^(0_[1-9]\d*|[1-9]\d*(_\d+)?)$")] | None = None
+    format: Literal["pytorch", "gptq", "awq", "fp4", "fp8", "bnb"] = "pytorch"
+    quantization: Name = "none"
+    replicas: Natural = 1
+    gpus: Natural | Literal["auto"] | None = "auto"
+    languages: tuple[Name, ...] = ("en",)
+    chat_template: Name | None = None
+    tool_parser: Name | None = None
+
+
+class Gateway(Section):
+    """The model's channel at a gateway.
+
+    Attributes:
+        model: what clients ask for, where that is not what the model's server calls it.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    model: Annotated[str, Field(pattern=r"^[^\s,]+$")] | None = None
+    group: Annotated[str, Field(pattern=r"^[\w-]+(,[\w-]+)*$", max_length=32)] = "default"
+    priority: Int | None = None
+
+
 class FastGPT(Section):
     """The model's entry in FastGPT's config.json, by FastGPT's own names."""
 
     model: Name | None = None
     name: Name | None = None
-    maxContext: Natural = 8000
+    maxContext: Natural | None = None  # the model's own
     maxResponse: Natural | None = None  # as maxContext
     quoteMaxToken: Natural | None = None  # as maxContext
     maxTemperature: Annotated[Real, Field(ge=0)] = 1.2
     charsPointsPrice: Annotated[Real, Field(ge=0)] = 0
     censor: bool = False
-    vision: bool = False
+    vision: bool | None = None  # the architecture's
     datasetProcess: bool = False
     usedInClassify: bool = True
     usedInExtractFields: bool = True
     usedInToolCall: bool = True
     usedInQueryExtension: bool = True
-    toolChoice: bool = False
+    toolChoice: bool | None = None  # as serve found out
     functionCall: bool = False
     customCQPrompt: str = ""
     customExtractPrompt: str = ""

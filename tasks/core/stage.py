@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from doit.exceptions import TaskFailed
 
-from . import console, inputs, ledger, lock, manifest, paths, publish, store
+from . import console, inputs, ledger, lock, manifest, paths, process, publish, store
 from .errors import UserError, refused
 from .inputs import NotReady
 from .manifest import Manifest
@@ -50,7 +50,9 @@ class Stage(Protocol):
     # More functions are optional.  `forecast(recipe)` tells the content beforehand.
     # `settle(recipe)` writes into the recipe's lock what a moving
     # name stands for, before the inputs are read.  `drifted(recipe)` asks the outside whether a
-    # result that is fresh by its manifest is no longer there.
+    # result that is fresh by its manifest is no longer there, and may say what of it.
+    # `lacks(recipe)` names the setting without which an outward stage cannot go anywhere, and
+    # `undo(recipe, receipt)` takes away what its last run made out there; see shipping.py.
 
 
 def group(name: str, stage: Stage) -> TaskDict:
@@ -141,26 +143,28 @@ def act(name: str, stage: Stage, recipe: Recipe) -> TaskFailed | None:
 
 def execute(name: str, stage: Stage, recipe: Recipe) -> None:
     """Make a stage's result and publish it, unless another build just did."""
-    forced = bool({"-a", "--always-execute"} & set(sys.argv))
     with lock.held(recipe.name, name):
-        if not forced and is_fresh(name, stage, recipe):
+        if not forced() and is_fresh(name, stage, recipe):
             return
         getattr(stage, "settle", _nothing)(recipe)
         before = inputs.gather(stage, recipe)
         key = manifest.key_of(name, before)
         # Two models may share a result, such as their base: the second waits, and takes it over.
         with lock.held(".keys", paths.short(key)):
-            _make(name, stage, recipe, before, key, forced=forced)
+            _make(name, stage, recipe, before, key)
 
 
-def _make(
-    name: str, stage: Stage, recipe: Recipe, before: dict[str, Any], key: str, *, forced: bool
-) -> None:
+def forced() -> bool:
+    """Return whether people want everything made anew, whatever there is."""
+    return bool({"-a", "--always-execute"} & set(sys.argv))
+
+
+def _make(name: str, stage: Stage, recipe: Recipe, before: dict[str, Any], key: str) -> None:
     """Publish a result: one that a killed build finished, one from the store, or a new one."""
     started = time.monotonic()
     stored = getattr(stage, "STORED", True)
-    ready = None if forced else publish.finished(recipe.name, name, key)
-    restored = None if forced or ready or not stored else store.restore(name, recipe.name, key)
+    ready = None if forced() else publish.finished(recipe.name, name, key)
+    restored = None if forced() or ready or not stored else store.restore(name, recipe.name, key)
     scratch = ready or restored or _work(name, stage, recipe, before, key)
     publish.publish(scratch, recipe.name, name)
     receipt = manifest.read(paths.manifest(recipe.name, name))
@@ -169,7 +173,9 @@ def _make(
         store.keep(receipt, paths.output(recipe.name, name))
     seconds = time.monotonic() - started
     how = "restored" if restored else "built"
-    ledger.note(recipe.name, name, key=key, seconds=round(seconds, 3), bytes=receipt.size, how=how)
+    told = {"key": key, "seconds": round(seconds, 3), "bytes": receipt.size, "how": how}
+    commands = process.ran.pop(paths.log(recipe.name, name), [])
+    ledger.note(recipe.name, name, **told, **({"commands": commands} if commands else {}))
     said = (
         f"{console.summary(receipt)}  ({console.duration(seconds)}{', restored' * bool(restored)})"
     )
@@ -204,6 +210,6 @@ def _work(name: str, stage: Stage, recipe: Recipe, before: dict[str, Any], key: 
 def clean(name: str, recipe: Recipe) -> None:
     """Remove a stage's result, its unfinished work and its log; wait for a build that makes it."""
     with lock.held(recipe.name, name):
-        shutil.rmtree(paths.output(recipe.name, name), ignore_errors=True)
+        publish.remove(paths.output(recipe.name, name))
         publish.sweep(recipe.name, name)
         paths.log(recipe.name, name).unlink(missing_ok=True)

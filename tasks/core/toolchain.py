@@ -17,10 +17,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import console, digests, interpreters, lock, manifest, paths, process, settings, torchbuild
+from . import (
+    console,
+    digests,
+    interpreters,
+    lock,
+    manifest,
+    paths,
+    process,
+    settings,
+    torchbuild,
+    untouched,
+)
 from .errors import UserError, refused
 
-NAMES = ("xtuner",)
+NAMES = ("xtuner", "xinference")
 # What an interpreter must have to stand in for our toolchain; None is any version.
 NEEDED: Mapping[str, Mapping[str, str | None]] = {
     "xtuner": {
@@ -31,7 +42,8 @@ NEEDED: Mapping[str, Mapping[str, str | None]] = {
         "peft": None,
         "datasets": None,
         "safetensors": None,
-    }
+    },
+    "xinference": {"torch": None, "xinference": None, "transformers": None, "accelerate": None},
 }
 VERSIONS = (
     "import json, sys, sysconfig; from importlib.metadata import distributions; "
@@ -75,6 +87,14 @@ def python(name: str) -> str:
     return str(_given(name) or (folder(name) / "bin" / "python").absolute())
 
 
+def has(name: str, package: str) -> bool:
+    """Return whether a toolchain has a package: in its lock, or in the interpreter given."""
+    given = _given(name)
+    if given:
+        return package in _probe(given)["versions"]
+    return f"\n{package}==" in _lock(name).read_text(encoding="utf-8")
+
+
 def script(name: str, program: str) -> str:
     """Return the path of one of our programs that run inside a toolchain."""
     return str(paths.ROOT / paths.CORE / name / program)
@@ -83,7 +103,9 @@ def script(name: str, program: str) -> str:
 def is_made(name: str) -> bool:
     """Return whether the toolchain can be used at once."""
     given = _given(name)
-    return _lacks(name, given) == [] if given else (folder(name) / "toolchain.json").is_file()
+    made = folder(name) / "toolchain.json"
+    untouched.saw(made)
+    return _lacks(name, given) == [] if given else made.is_file()
 
 
 def make(name: str) -> bool | Any:
@@ -190,6 +212,7 @@ def _probe(interpreter: str) -> dict[str, Any]:
     note = paths.build() / ".toolchains" / f"{paths.short(manifest.digest_of(interpreter))}.json"
     try:
         known: dict[str, Any] = json.loads(note.read_text())
+        untouched.saw(known["site"])
         if Path(known["site"]).stat().st_mtime_ns == known["mtime"]:
             return known
     except (OSError, ValueError, KeyError):

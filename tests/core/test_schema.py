@@ -26,6 +26,8 @@ evaluate: {prompts: prompts.jsonl}
 image: {base: scratch, repository: some/where}
 upload: {bucket: llms}
 onboard: {mount: /root/llms/full}
+serve: {name: full}
+gateway: {group: default}
 app: {fastgpt: {maxContext: 4000}}
 """
 OTHER: Mapping[str, Any] = {
@@ -50,6 +52,7 @@ OTHER: Mapping[str, Any] = {
     "merge.with": "xtuner",
     "evaluate.prompts": "others.jsonl",
     "evaluate.gate.tool_call_valid": 0.5,
+    "evaluate.served": {"tuned": "m"},
     "image.base": "oci:base",
     "image.repository": "else/where",
     "image.pip": ["tiktoken"],
@@ -65,7 +68,17 @@ OTHER: Mapping[str, Any] = {
     "image.attest": ["sbom"],
     "onboard.mount": "/elsewhere",
     "base.architecture": "Qwen2ForCausalLM",
+    "serve.by": "vllm",
+    "serve.engine": "vllm",
+    "serve.context_length": 512,
+    "serve.size": "7",
+    "serve.format": "awq",
+    "serve.gpus": 2,
+    "serve.languages": ["zh"],
+    "serve.tool_parser": "qwen",
     "app.fastgpt.defaultConfig": {"temperature": 1},
+    "app.fastgpt.vision": True,
+    "app.fastgpt.toolChoice": True,
 }
 # Sources are told by what they hold, wherever that lies: these keys lead there, and reach no key.
 SOURCES = ("hub", "git", "modelscope", "http", "path", "revision", "digest", "allow", "ignore")
@@ -80,7 +93,7 @@ def other(key: str, default: Any) -> Any:
         return default / 2 if default else 0.5
     if isinstance(default, int):
         return default + 1
-    if default is None and key.endswith(("maxResponse", "quoteMaxToken", "threads")):
+    if default is None and key.endswith(("priority", "maxContext", "maxResponse", "quoteMaxToken", "threads")):
         return 3
     return "else"
 

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+import ast
+import subprocess
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
-from tasks.core.sections import Adapter, App, Base, Image, Merge, Onboard, Section, Train
+from tasks.core.sections import (
+    Adapter,
+    App,
+    Base,
+    Evaluate,
+    Image,
+    Merge,
+    Onboard,
+    PromptTemplate,
+    Section,
+    Train,
+)
 
 LEAST = {"prompt_template": "llama3_chat", "max_iters": 1}
 
@@ -72,3 +86,27 @@ def test_a_part_refuses_what_it_cannot_use(
 def test_what_is_silent_is_a_key_of_train_and_has_a_default() -> None:
     for name in Train.silent:
         assert not Train.model_fields[name].is_required()
+
+
+def test_the_prompt_templates_are_all_of_xtuner_s(xtuner: str) -> None:
+    find = "import importlib.util as i; print(i.find_spec('xtuner').submodule_search_locations[0])"
+    done = subprocess.run([xtuner, "-c", find], capture_output=True, text=True, check=True)
+    tree = ast.parse((Path(done.stdout.strip()) / "utils" / "templates.py").read_text())
+    (templates,) = (
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PROMPT_TEMPLATE"
+    )
+    assert isinstance(templates, ast.Call)
+    assert set(get_args(PromptTemplate)) == {keyword.arg for keyword in templates.keywords}
+
+
+@pytest.mark.parametrize("name", ["base", "tuned", "gpt-4.1", "vllm_8b"])
+def test_a_served_model_has_a_word_for_the_report(name: str) -> None:
+    assert Evaluate.model_validate({"prompts": "p", "served": {name: "some/model"}}).served
+
+
+@pytest.mark.parametrize("name", ["expect", "messages", "a/b", "", "..", "a b"])
+def test_a_word_that_would_get_lost_in_the_report_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="another plain word for the report"):
+        Evaluate.model_validate({"prompts": "p", "served": {name: "some/model"}})

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tasks.core import manifest, paths, stage
+from tasks.core import manifest, paths, process, stage
 from tasks.core.errors import CommandFailed, UserError
 from tasks.core.recipe import Recipe
 from tasks.core.stage import Facts, TaskDict
@@ -147,6 +147,20 @@ def test_each_run_has_a_line_in_the_ledger(project: Project, recipe: Recipe) -> 
     found = json.loads(lines[0])
     assert len(lines) == 1
     assert (found["model"], found["stage"], found["bytes"]) == ("m", "base", 4)
+
+
+def test_the_ledger_has_the_commands_that_made_a_result(project: Project, recipe: Recipe) -> None:
+    def work(recipe: Recipe, folder: Path) -> Facts:
+        process.run(["sh", "-c", "echo 'a b'"], paths.log("m", "base"))
+        return write(recipe, folder)
+
+    made = Made(raising(UserError("no")))
+    act(made, recipe)
+    act(Made(work), recipe)
+
+    line = json.loads((project.build / "ledger.jsonl").read_text())
+    assert line["commands"] == ["""sh -c 'echo '"'"'a b'"'"''"""]
+    assert paths.log("m", "base") not in process.ran
 
 
 def raising(error: BaseException) -> Work:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.services import docker, images, registry, swift, tokens
+from tests.services import docker, images, registry, slurm, swift, tokens
 from tests.services.docker import Engine
 from tests.services.registry import Registry
+from tests.services.slurm import Slurm
 from tests.services.swift import Swift
 from tests.services.tokens import TokenServer
 
@@ -86,5 +87,16 @@ def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
     if missing:
         pytest.skip(f"needs {', '.join(missing)}; install swift-proxy, swift-object, ...")
     made = swift.start(tmp_path_factory.mktemp("swift"))
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    """A Slurm with two nodes."""
+    missing = [program for program in slurm.PROGRAMS if not shutil.which(program)]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}; install slurmctld, slurmd, slurm-client, munge")
+    made = slurm.start(tmp_path_factory.mktemp("slurm") / "s")
     yield made
     made.stop()

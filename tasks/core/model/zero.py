@@ -30,9 +30,7 @@ def load(folder: Path) -> dict[str, Tensor]:
     """
     optimizers = [_section(path, "optimizer_state_dict") for path in _files(folder, "optim")]
     models = [checkpoint.load(path) for path in _files(folder, "model")]
-    stage, ranks = optimizers[0].get("zero_stage"), optimizers[0].get("partition_count")
-    stage = stage.arguments[0] if isinstance(stage, Opaque) and stage.arguments else stage
-    ranks = max(ranks) if isinstance(ranks, list) else ranks
+    stage, ranks = _layout(optimizers[0])
     if len(optimizers) != ranks:
         raise UserError(
             f"{folder}: {ranks} processes trained, {len(optimizers)} *_optim_states.pt are here; "
@@ -49,6 +47,23 @@ def load(folder: Path) -> dict[str, Tensor]:
         if same in found:
             found[name] = replace(found[same], name=name)
     return found
+
+
+def is_whole(folder: Path) -> bool:
+    """Return whether a checkpoint directory has the parts of every process that trained."""
+    try:
+        optimizers, models = (_files(folder, kind) for kind in ("optim", "model"))
+        stage, ranks = _layout(_section(optimizers[0], "optimizer_state_dict"))
+    except UserError:
+        return False
+    return len(optimizers) == ranks and len(models) == (ranks if stage == 3 else 1)
+
+
+def _layout(optimizer: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return ZeRO's stage, and the number of processes that trained."""
+    stage, ranks = optimizer.get("zero_stage"), optimizer.get("partition_count")
+    stage = stage.arguments[0] if isinstance(stage, Opaque) and stage.arguments else stage
+    return stage, max(ranks) if isinstance(ranks, list) else ranks
 
 
 def _files(folder: Path, kind: str) -> list[Path]:

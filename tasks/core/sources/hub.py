@@ -22,6 +22,10 @@ DEFAULT_REVISION = "main"
 Files = dict[str, dict[str, Any]]
 
 
+class Gated(UserError):
+    """The files are there, and this account has no access to them."""
+
+
 def resolve(source: Source) -> tuple[str, Files]:
     """Return the commit that a revision means now, and every file in it: size and digest.
 
@@ -78,6 +82,33 @@ def fetch(source: Source, commit: str, files: Mapping[str, Mapping[str, Any]], i
         downloads.fetch(remotes, into, headers, lambda remote: _cached(source, commit, remote.path))
 
 
+def head(source: Source, commit: str, path: str, most: int) -> bytes:
+    """Return the first bytes of a file, to look at; nothing is kept.
+
+    Raises:
+        UserError: no access, no network.
+    """
+    with explained(source):
+        import httpx2
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils._headers import build_hf_headers
+        from huggingface_hub.utils._http import hf_raise_for_status
+
+        kind, name = _kind(source), str(source.hub)
+        url = hf_hub_url(name, path, repo_type=kind, revision=commit, endpoint=endpoint())
+        headers = {**build_hf_headers(), "Range": f"bytes=0-{most - 1}"}
+        found = b""
+        with httpx2.stream(
+            "GET", url, headers=headers, follow_redirects=True, timeout=30
+        ) as answer:
+            hf_raise_for_status(answer)
+            for piece in answer.iter_bytes():
+                found += piece
+                if len(found) >= most:
+                    break
+    return found[:most]
+
+
 def endpoint() -> str:
     """Return the Hub's address without a slash at its end."""
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
@@ -94,7 +125,7 @@ def explained(source: Source) -> Iterator[None]:
             try:
                 yield
             except errors.GatedRepoError as error:
-                raise UserError(_gated(name, where, error.response.status_code)) from None
+                raise Gated(_gated(name, where, error.response.status_code)) from None
             except errors.RepositoryNotFoundError:
                 raise UserError(
                     f"{name}: no such {_kind(source)} on {where}, or a private one; correct the "

@@ -1,0 +1,152 @@
+"""How much memory a device will need, and how long training will take.
+
+The constants were measured on one H200 with an 8B model, see docs/benchmarks.md; sizes scale with
+the model's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..sections import Train
+from .devices import Devices
+from .shape import Shape
+
+# What is kept of a linear layer's neighbourhood for the backward pass, beside xtuner's own way.
+COPIES = 1.8
+# Rows of logits that the fused loss holds at a time (fast_loss.ROWS).
+LOGITS = 2048
+# CUDA, kernels' workspaces, and pieces of memory that fit nothing.
+OVERHEAD = 2.5e9
+# Shares of a device's peak that were reached, without and with our fast path.
+REACHED = {False: 0.28, True: 0.48}
+# The time of a layer computed a second time, in its first one's.
+AGAIN = 0.44
+
+
+@dataclass(frozen=True)
+class Load:
+    """One way to train, as far as memory and time depend on it.
+
+    Attributes:
+        tokens: the most that a device holds at a time.
+        recomputed: how many layers keep only their input.
+        fast: whether fast_model trains.
+        devices: all that share the work.
+        deepspeed: the stage, or nothing.
+    """
+
+    method: str
+    dtype: str
+    r: int
+    tokens: int
+    recomputed: int
+    fast: bool
+    devices: int = 1
+    deepspeed: str = ""
+
+    @property
+    def shared(self) -> int:
+        """Among how many devices DeepSpeed divides weights; 1 is that each has them all."""
+        return self.devices if self.deepspeed.startswith("zero3") else 1
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What fills a device, in bytes."""
+
+    weights: float
+    trained: float
+    activations: float
+    logits: float
+
+    @property
+    def total(self) -> float:
+        """All of it, with what every program takes."""
+        return self.weights + self.trained + self.activations + self.logits + OVERHEAD
+
+    def __str__(self) -> str:
+        named = (
+            (self.weights, "weights"),
+            (self.trained, "gradients and optimiser"),
+            (self.activations, "activations"),
+            (self.logits, "logits"),
+        )
+        parts = [f"{size / 1e9:.1f} {name}" for size, name in named if size > 5e7]
+        return f"{self.total / 1e9:.0f} GB ({', '.join(parts)})"
+
+
+def load(train: Train, fast: bool, recomputed: int) -> Load:
+    """Return what a training comes to, each row as long as it may be."""
+    return Load(
+        method=train.method,
+        dtype=train.dtype,
+        r=train.lora.r,
+        tokens=train.batch_size * train.max_length // train.sequence_parallel_size,
+        recomputed=recomputed,
+        fast=fast,
+        devices=train.launch.devices,
+        deepspeed=train.launch.deepspeed or "",
+    )
+
+
+def memory(shape: Shape, load: Load) -> Memory:
+    """Return what one device will hold at the worst moment."""
+    kept = shape.layers - load.recomputed
+    size = _size(load)
+    width = 6 * shape.hidden + 2 * shape.keys + 3 * shape.inner
+    # 1% for the adapter's narrow results; a recomputed layer is whole once, when its turn comes.
+    layer = load.tokens * width * size * (1.01 if load.fast else COPIES)
+    activations = kept * layer + load.recomputed * load.tokens * shape.hidden * size
+    if load.recomputed and not kept:
+        activations += layer
+    return Memory(_weights(shape, load), _trained(shape, load), activations, _logits(shape, load))
+
+
+def _weights(shape: Shape, load: Load) -> float:
+    if load.deepspeed == "zero3_offload":
+        return 2.0 * shape.head
+    outer = shape.parameters - shape.linear
+    if load.method == "qlora":
+        found = shape.linear * 0.53 + outer * (2 if load.fast else 4)
+    elif load.method == "lora" and not load.fast and not load.deepspeed:
+        # PEFT's preparation makes them float32; without checkpointing the casts are kept, too.
+        found = 4.0 * shape.parameters + (0 if load.recomputed else 2 * shape.linear)
+    else:
+        found = shape.parameters * float(_size(load))
+    return found / load.shared
+
+
+def _trained(shape: Shape, load: Load) -> float:
+    """Return gradients, Adam's two moments, and the float32 copy that is trained."""
+    trained = shape.parameters if load.method == "full" else shape.adapter(load.r)
+    if not load.deepspeed:
+        return trained * (4.0 * _size(load) - _size(load) if load.method == "full" else 16.0)
+    moments = 0.0 if load.deepspeed.endswith("_offload") else 12.0 / load.devices
+    gradients = 2.0 if load.deepspeed == "zero1" else 2.0 / load.devices
+    return trained * (moments + gradients)
+
+
+def _logits(shape: Shape, load: Load) -> float:
+    """Return the logits: bfloat16, float32 and both gradients; or a few rows at a time."""
+    if load.fast:
+        return min(load.tokens, LOGITS) * shape.vocabulary * _size(load)
+    return load.tokens * shape.vocabulary * 12.0
+
+
+def _size(load: Load) -> int:
+    return 4 if load.dtype == "float32" else 2
+
+
+def speed(shape: Shape, load: Load, devices: Devices) -> float:
+    """Return the tokens a second of all devices together.
+
+    A frozen weight takes part in two products, forward and to its input's gradient; a trained one
+    in three.
+    """
+    operations = (6 if load.method == "full" else 4) * (shape.linear + shape.head)
+    again = 1 + AGAIN * load.recomputed / shape.layers
+    reached = REACHED[load.fast] * (0.1 if load.deepspeed.endswith("_offload") else 1)
+    # A row of few tokens leaves most of a device idle.
+    busy = min(1.0, 0.1 + load.tokens / 4096)
+    return load.devices * devices.peak * reached * busy / (operations * again)

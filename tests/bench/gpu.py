@@ -1,0 +1,216 @@
+"""Train one model in several ways and print how fast each is.
+
+    python -m tests.bench.gpu FOLDER [WAY...] [--shape 8b] [--limit SECONDS]
+
+Makes a model of Llama-3-8B's shape with random weights and conversations in FOLDER (16 GB; a folder
+in memory is best), once.  Ways: document (its own settings, ZeRO-3 with offload), document-one (the
+same without DeepSpeed), same-steps (ours, a conversation an iteration), auto (train.preset), plain
+(transformers and PEFT), qlora, ddp, zero2, zero3 (two devices).  A way that is joined to another by
+`+` runs at the same time, on another device or, if it is only for its losses, on the same one.
+Needs a GPU and an xtuner toolchain, or MODELWRIGHT_TOOLCHAIN_XTUNER.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks import config
+from tasks.core import preset, render, toolchain
+from tasks.core.recipe import Recipe
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+LAUNCH = ROOT / "tasks" / "core" / "xtuner" / "launch.py"
+# An H200's and H100's dense bfloat16, by the data sheet.
+PEAK = 989e12
+DATA = {"prompt_template": "llama3_chat", "max_length": 1664, "log_interval": 10, "seed": 7}
+LORA = {"lora": {"r": 64, "alpha": 16, "dropout": 0.1}, "lr": 2e-4, "evaluation_freq": None}
+DOCUMENT = {
+    **DATA, **LORA, "pack_to_max_length": False, "use_activation_checkpointing": True,
+    "batch_size": 1, "accumulative_counts": 16, "dtype": "float16",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to train: the recipe's values, iterations, processes, DeepSpeed's stage."""
+
+    train: dict[str, Any]
+    iterations: int
+    processes: int = 1
+    deepspeed: str = ""
+
+
+AUTO = {**DATA, **LORA, "preset": "auto"}
+ALIKE = {"batch_size": 1, "accumulative_counts": 1, "pack_to_max_length": False}
+WAYS = {
+    "document": Way(DOCUMENT, 16, deepspeed="zero3_offload"),
+    "document-one": Way({**DOCUMENT, **ALIKE}, 200),
+    "same-steps": Way({**AUTO, **ALIKE}, 200),
+    "auto": Way(AUTO, 40),
+    "qlora": Way({**AUTO, "method": "qlora"}, 10),
+    "ddp": Way(AUTO, 20, processes=2),
+    "zero2": Way(AUTO, 16, processes=2, deepspeed="zero2"),
+    "zero3": Way(AUTO, 12, processes=2, deepspeed="zero3"),
+    "large": Way(AUTO, 6),
+    "large-qlora": Way({**AUTO, "method": "qlora"}, 5),
+}
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument(
+        "ways", nargs="*", default=["document", "document-one+same-steps", "auto", "plain"]
+    )
+    parser.add_argument("--shape", default="8b")
+    parser.add_argument("--conversations", type=int, default=1600)
+    parser.add_argument("--words", type=int, default=850)
+    parser.add_argument("--limit", type=int, default=240, help="seconds for each way")
+    parser.add_argument("--devices", default="", help="one for each of the joined ways, as 0,1")
+    options = parser.parse_args()
+    place = options.folder.absolute() / options.shape
+    os.environ["MODELWRIGHT_BUILD"] = str(place.parent)
+    if not (place / "convert" / "state.json").exists():
+        started = time.time()
+        call = "import sys, pathlib, gpu_made as g; g.make(pathlib.Path(sys.argv[1]), *eval(sys.argv[2]))"
+        what = (options.shape, options.conversations, options.words)
+        subprocess.run(
+            [_python(), "-c", call, str(place), repr(what)], check=True, env=_environ(), cwd=HERE
+        )
+        print(f"made {options.shape} in {time.time() - started:.0f} s", flush=True)
+    for ways in options.ways:
+        devices = options.devices.split(",") if options.devices else [""] * 9
+        running = [_start(way, place, d) for way, d in zip(ways.split("+"), devices, strict=False)]
+        for way, child, started in running:
+            try:
+                status = child.wait(max(1, started + options.limit - time.time()))
+            except subprocess.TimeoutExpired:
+                status = None
+                child.terminate()
+                child.wait(30)
+            report(way, place, started, status)
+
+
+def _python() -> str:
+    return toolchain.python("xtuner")
+
+
+def _environ() -> dict[str, str]:
+    found = {
+        **os.environ,
+        "PYTHONHASHSEED": "0",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    found["PYTHONPATH"] = os.pathsep.join(p for p in (str(HERE), os.environ.get("PYTHONPATH")) if p)
+    return found
+
+
+def _start(name: str, place: Path, device: str) -> tuple[str, subprocess.Popen[bytes], float]:
+    """Start a way; its output goes to a log."""
+    folder = place / name
+    folder.mkdir()
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    environ = {**_environ(), "BENCH_NOTES": str(folder / "notes")}
+    if name in WAYS and WAYS[name].deepspeed and WAYS[name].processes == 1:
+        environ |= {**alone, "MASTER_PORT": "29512"}
+    if device:
+        environ["CUDA_VISIBLE_DEVICES"] = device
+    if name == "plain":
+        line = [_python(), str(HERE / "gpu_plain.py"), str(place), "24", "4", "1664"]
+    else:
+        line = _line(name, place, folder)
+    with (folder / "log").open("wb") as log:
+        child = subprocess.Popen(line, env=environ, cwd=place, stdout=log, stderr=subprocess.STDOUT)
+    return name, child, time.time()
+
+
+def _line(name: str, place: Path, folder: Path) -> list[str]:
+    """Render the config as the config stage does, and return the command that trains with it."""
+    way = WAYS[name]
+    (folder / "config.py").write_text(_config(way, place))
+    start = [_python()]
+    more = ["--deepspeed", f"deepspeed_{way.deepspeed}"] if way.deepspeed else []
+    if way.processes > 1:
+        start += [
+            "-m",
+            "torch.distributed.run",
+            f"--nproc_per_node={way.processes}",
+            "--master_port=29511",
+        ]
+        more += ["--launcher", "pytorch"]
+    return [
+        *start,
+        str(LAUNCH),
+        "train",
+        str(folder / "config.py"),
+        "--work-dir",
+        str(folder / "work"),
+        *more,
+    ]
+
+
+def _config(way: Way, place: Path) -> str:
+    launch = {"processes": way.processes, **({"deepspeed": way.deepspeed} if way.deepspeed else {})}
+    values: Any = {"max_iters": way.iterations, "save_steps": 10**6, "launch": launch, **way.train}
+    recipe = Recipe(name=place.name, file=Path("bench.yaml"), base={"path": "base"}, train=values)  # type: ignore[arg-type]
+    choice = preset.choice(recipe)
+    for reason in choice.reasons:
+        print(f"   {reason}", flush=True)
+    text = render.text(config.TEMPLATE, **config.variables(recipe, choice))
+    # Its own line for every iteration, and no checkpoint of the whole optimiser at the end.
+    text = text.replace("import torch\n", "import torch\nfrom gpu_hook import Note\n", 1)
+    text = text.replace(
+        "    dict(type=ThroughputHook),\n", "    dict(type=ThroughputHook),\n    dict(type=Note),\n"
+    )
+    return text + '\ndefault_hooks["checkpoint"] = None\n'
+
+
+def report(name: str, place: Path, started: float, status: int | None) -> None:
+    """Print and keep one way's figures: the median of iterations, the first fifth left out."""
+    folder = place / name
+    notes = [
+        [json.loads(line) for line in path.read_text().splitlines()]
+        for path in sorted(folder.glob("notes.*"))
+    ]
+    found: dict[str, Any] = {"way": name, "status": status}
+    if notes and len(notes[0]) > 3:
+        first = notes[0]
+        skip = max(2, len(first) // 5)
+        span = first[-1]["time"] - first[skip - 1]["time"]
+        tokens = sum(note["tokens"] for rank in notes for note in rank[skip:])
+        gaps = [b["time"] - a["time"] for a, b in zip(first, first[1:], strict=False)][skip - 1 :]
+        found |= {
+            "iterations": len(first),
+            "tokens_per_second": round(tokens / span),
+            "seconds": round(statistics.median(gaps), 3),
+            "memory_gb": round(max(n["memory"] for rank in notes for n in rank) / 1e9, 1),
+            "start_up": round(first[0]["time"] - started, 1),
+            "losses": [round(note["loss"], 4) for note in first],
+        }
+        if place.name == "8b":
+            found["mfu"] = round(tokens / span * 4 * 7.504e9 / PEAK / len(notes), 3)
+    else:
+        found["log"] = (folder / "log").read_text(errors="replace")[-3000:]
+    with (Path(os.environ.get("OUT", place)) / "gpu.jsonl").open("a") as file:
+        file.write(json.dumps(found) + "\n")
+    said = {k: v for k, v in found.items() if k != "losses"}
+    print(
+        f"{json.dumps(said)}  losses {found.get('losses', [])[:2]} {found.get('losses', [])[-2:]}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
