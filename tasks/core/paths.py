@@ -36,12 +36,23 @@ def expand(path: str | Path) -> Path:
 
 def output(model: str, stage: str) -> Path:
     """Return the folder that a stage fills for a model."""
-    return build() / model / stage
+    return _output(build(), model, stage)
 
 
 def manifest(model: str, stage: str) -> Path:
     """Return the stage's receipt, written last."""
-    return output(model, stage) / "manifest.json"
+    return _manifest(build(), model, stage)
+
+
+# A project of a thousand recipes asks for each of these dozens of times.
+@functools.cache
+def _output(build: Path, model: str, stage: str) -> Path:
+    return build / model / stage
+
+
+@functools.cache
+def _manifest(build: Path, model: str, stage: str) -> Path:
+    return build / model / stage / "manifest.json"
 
 
 def scratch(model: str, stage: str, key: str) -> Path:

@@ -13,13 +13,11 @@ from typing import Any
 
 from ..errors import UserError
 from . import checkpoint, merging, rounding, zero
+from .onethread import NDArray
 from .rounding import FLOATS
 from .shards import Output, copied
 from .tensors import Tensor, read
 from .weights import Model
-
-# isort: split
-from numpy.typing import NDArray
 
 PREFIX = "llm."
 # PEFT's own words in the names of parameters: the adapter's name, and its wrappers.

@@ -15,14 +15,11 @@ from typing import Any
 from ..errors import UserError
 from . import rounding, shards
 from .lora import Adapter, Factors
+from .onethread import NDArray, np
 from .rounding import FLOATS, Floats
 from .shards import Output
 from .tensors import Tensor, read
 from .weights import Model
-
-# isort: split
-import numpy as np
-from numpy.typing import NDArray
 
 # So many elements are worked on at a time that they stay in a processor's own cache.
 BLOCK = 1 << 17

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# isort: split
-import numpy as np
-from numpy.typing import NDArray
+from .onethread import NDArray, np
 
 Floats = NDArray[np.float32]
 Bytes = bytes | bytearray | memoryview
