@@ -10,11 +10,12 @@ for the checksums, once to be written and hashed at the same time.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import stat
 import zlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ VERSION = 1
 NAME = "merged.zip"
 EARLIEST = (1980, 1, 1, 0, 0, 0)
 UNIX = 3
-PIECE = 4 << 20
+PIECE = 1 << 20
 # So many pieces may wait to be hashed.
 AHEAD = 4
 
@@ -86,7 +87,7 @@ def pack(model: Path, archive: Path, name: str) -> int:
             info.header_offset = zipped.fp.tell()
             zipped.fp.write(info.FileHeader())
             with path.open("rb", buffering=0) as source:
-                while piece := source.read(PIECE):
+                for piece in target.pieces(source):
                     zipped.fp.write(piece)
             if digests.state_of(path) != state:
                 raise UserError(f"{path}: changed while it was read; run again when it is at rest")
@@ -104,6 +105,8 @@ class _Hashed:
     def __init__(self, file: Any) -> None:
         self._file, self._sha = file, hashlib.sha256()
         self._pool, self._waiting = ThreadPoolExecutor(1), deque[Future[None]]()
+        # As many are being hashed as may wait, and one is being filled.
+        self._room = itertools.cycle([memoryview(bytearray(PIECE)) for _ in range(AHEAD + 1)])
 
     def __enter__(self) -> _Hashed:
         return self
@@ -116,7 +119,15 @@ class _Hashed:
         """The digest of all that was written."""
         return f"sha256:{self._sha.hexdigest()}"
 
-    def write(self, data: bytes) -> int:
+    def pieces(self, source: Any) -> Iterator[memoryview]:
+        """Yield what is left in a file, to be written here; the same memory serves again."""
+        for room in self._room:
+            count = source.readinto(room)
+            if not count:
+                return
+            yield room[:count]
+
+    def write(self, data: bytes | memoryview) -> int:
         self._waiting.append(self._pool.submit(self._sha.update, data))
         if len(self._waiting) > AHEAD:
             self._waiting.popleft().result()

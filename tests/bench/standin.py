@@ -101,15 +101,14 @@ def convert(arguments: list[str]) -> None:
 
 
 def answer(arguments: list[str]) -> None:
-    """Write an answer for each prompt and model."""
-    prompts, _, _, *models = arguments
-    count = len(Path(prompts).read_text().splitlines())
-    for model in models:
-        out = Path(model.split("=")[2])
-        with out.open("w") as file:
-            for _ in range(count):
-                file.write('"no"\n')
-                time.sleep(PAUSE / 50)
+    """Write an answer for each turn of each prompt, model by model, each file whole or not."""
+    path, _, _, *models = arguments
+    chats = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    for out in map(Path, models[2::3]):
+        answered = [json.dumps(["no"] * len(chat["turns"])) + "\n" for chat in chats]
+        time.sleep(PAUSE * 10)
+        out.with_suffix(".new").write_text("".join(answered))
+        out.with_suffix(".new").rename(out)
 
 
 if __name__ == "__main__":
