@@ -115,12 +115,8 @@ def make(name: str) -> bool | Any:
     try:
         given = _given(name)
         if given:
-            faults = "\n  ".join(_lacks(name, given))
-            where = settings.current().where(f"toolchain_{name}")
-            raise UserError(
-                f"{given} ({where}) cannot stand in for the {name} toolchain:\n  {faults}\n"
-                f"install what is missing, or unset {where} to use our own toolchain"
-            )
+            _check_given(name, given)
+            return True
         with lock.held(".toolchains", name):
             if not is_made(name):
                 try:
@@ -133,6 +129,16 @@ def make(name: str) -> bool | Any:
     except OSError as error:
         return TaskFailed(refused(error, paths.build()))
     return True
+
+
+def _check_given(name: str, given: str) -> None:
+    faults = "\n  ".join(_lacks(name, given))
+    if faults:
+        where = settings.current().where(f"toolchain_{name}")
+        raise UserError(
+            f"{given} ({where}) cannot stand in for the {name} toolchain:\n  {faults}\n"
+            f"install what is missing, or unset {where} to use our own toolchain"
+        )
 
 
 def _make(name: str) -> None:

@@ -45,6 +45,7 @@ def test_an_interpreter_with_all_packages_stands_in(
     path = fake(tmp_path / "py", NEEDED)
     give(monkeypatch, path)
     assert toolchain.is_made("xtuner")
+    assert toolchain.make("xtuner") is True  # as `doit -a` asks
     assert toolchain.python("xtuner") == str(path)
 
 
