@@ -3,21 +3,12 @@
 from collections.abc import Iterator
 
 from tasks import ON_REQUEST, OUTWARD, STAGES
-from tasks.core import (
-    checkpoints,
-    console,
-    memory,
-    pipeline,
-    recipe,
-    shipping,
-    toolchain,
-    untouched,
-)
+from tasks.core import console, memory, pipeline, shipping, toolchain, untouched
 from tasks.core.stage import TaskDict
 
 console.outlive_reader()
 untouched.watch()
-RECIPES = checkpoints.override(recipe.load(reserved=pipeline.reserved(STAGES)))
+RECIPES = pipeline.recipes(STAGES)
 DOIT_CONFIG = {
     "default_tasks": pipeline.default(RECIPES),
     "check_file_uptodate": memory.Checker,
@@ -27,12 +18,8 @@ DOIT_CONFIG = {
 
 
 def task_pipeline() -> Iterator[TaskDict]:
-    """One task for each stage and model, in the order of the stages."""
+    """One task for each stage and model, in the order of the stages; one for each whole model."""
     yield from pipeline.tasks(STAGES, RECIPES)
-
-
-def task_models() -> Iterator[TaskDict]:
-    """One task for each model: all of its local stages."""
     yield from pipeline.models(STAGES, ON_REQUEST, RECIPES)
 
 

@@ -73,11 +73,11 @@ def origin(recipe: Recipe) -> list[Path]:
 def taken(recipe: Recipe) -> dict[str, Any]:
     """Return what a key says of the checkpoint that is taken; a chosen one is told by `select`."""
     path = early(recipe)
-    if path:
-        files = manifest.describe(path) if path.is_dir() else ()
-        digest = manifest.digest_of([vars(f) for f in files]) if files else digests.of_file(path)
-        return {path.name: digest}
-    return {} if recipe.chooses else recipe.slice("checkpoint")
+    if path is None:
+        return {} if recipe.chooses else recipe.slice("checkpoint")
+    if path.is_dir():
+        return {path.name: manifest.digest_of([vars(file) for file in manifest.describe(path)])}
+    return {path.name: digests.of_file(path)}
 
 
 def early(recipe: Recipe) -> Path | None:
@@ -113,7 +113,9 @@ def left(recipe: Recipe, number: int) -> Path:
     path = paths.output(recipe.name, "train") / f"iter_{number}.pth"
     if not path.exists():
         there = ", ".join(each.name for each in checkpoints.all_in(path.parent))
-        raise UserError(f"{recipe.file}: checkpoint: no {path.name}; training left {there}")
+        raise UserError(
+            f"{recipe.file}: checkpoint: no {path.name}; training left {there}; take one of them"
+        )
     return path
 
 

@@ -107,7 +107,7 @@ def drifted(recipe: Recipe) -> str:
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
-    from .core.fastgpt import configfile, entry, stack
+    from .core.fastgpt import configfile, entry, passwords, stack
 
     made = values(recipe)
     if wrong := entry.faults(recipe, made, entry.context_length(recipe)):
@@ -115,9 +115,9 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     text = stack.compose()
     (folder / "config.json").write_text(configfile.alone(made), encoding="utf-8")
     (folder / "docker-compose.yml").write_text(text, encoding="utf-8")
-    example = "".join(f"{name}=\n" for name in stack.needed(text))
+    example = "".join(f"{name}=\n" for name in passwords.needed(text))
     (folder / "env.example").write_text(example, encoding="utf-8")
-    state = {} if lacks(recipe) else _give(recipe, made)
+    state = _state(recipe) if lacks(recipe) else _give(recipe, made)
     (folder / STATE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
     return {"model": made["model"], "kept_in": state.get("kept_in", "these files alone")}
 
@@ -125,11 +125,16 @@ def run(recipe: Recipe, folder: Path) -> Facts:
 def undo(recipe: Recipe, receipt: Manifest | None) -> list[str]:
     """Take the entry out again, or put back the one that was there before us."""
     state = _state(recipe)
-    if not state.get("kept_in") or lacks(recipe):
+    if not state.get("kept_in"):
         return []
+    if lacks(recipe):
+        raise UserError(
+            f"{state['model']} is in FastGPT's {state['kept_in']}; set MODELWRIGHT_FASTGPT_DIR or "
+            "MODELWRIGHT_FASTGPT_ENDPOINT again, to take it out"
+        )
     from .core.fastgpt import home
 
-    with home.at(paths.log(recipe.name, "app")) as there:
+    with home.at(paths.log(recipe.name, "app")) as there, there.held():
         return there.take_back(state)
 
 
@@ -138,7 +143,8 @@ def _give(recipe: Recipe, made: dict[str, Any]) -> dict[str, Any]:
     from .core.fastgpt import home
 
     with home.at(paths.log(recipe.name, "app")) as there:
-        state = there.give(made, _state(recipe))
+        with there.held():
+            state = there.give(made, _state(recipe))
         _chat(there)
     return state
 

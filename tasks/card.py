@@ -39,7 +39,6 @@ def task(recipe: Recipe) -> TaskDict:
             *own,
         ],
         "targets": [modelfiles.CARD],
-        "uptodate": [(is_beside, [recipe])],
         "actions": [(lay_beside, [recipe])],
     }
 
@@ -48,6 +47,15 @@ def key(recipe: Recipe) -> dict[str, Any]:
     """Return what the card tells of the recipe; a folder's place is nobody's business."""
     told = modelcard.told(recipe)
     return {"model": recipe.name, **told, **recipe.slice(*modelcard.SHOWN, "card")}
+
+
+def drifted(recipe: Recipe) -> str:
+    """Return whether the card no longer lies beside the weights as it is."""
+    try:
+        same = _beside(recipe).read_bytes() == _card(recipe).read_bytes()
+    except OSError:
+        same = False
+    return "" if same else f"{modelfiles.CARD} does not lie beside the weights"
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
@@ -60,14 +68,6 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     text = render.text(TEMPLATE, header=modelcard.header(recipe, values), **values)
     (folder / modelfiles.CARD).write_text(text, encoding="utf-8")
     return {"license": values["license"]} if values["license"] else {}
-
-
-def is_beside(recipe: Recipe) -> bool:
-    """Return whether the card lies beside the weights."""
-    try:
-        return _beside(recipe).read_bytes() == _card(recipe).read_bytes()
-    except OSError:
-        return False
 
 
 def lay_beside(recipe: Recipe) -> TaskFailed | None:

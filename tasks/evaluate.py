@@ -66,15 +66,24 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     given = _answers(recipe, asked, folder)
     report = evaluation.judge(asked, given)
     title = f"{recipe.name} from {recipe.base.label}: before and after"
-    page = evaluation.write(folder, title, report, given)
+    evaluation.write(folder, title, report, given)
     # A gate that is not met leaves no result; people will want to see the answers all the same.
-    seen = paths.log(recipe.name, "evaluate").with_suffix(".md")
+    seen = paths.log(recipe.name, "evaluate")
     seen.parent.mkdir(parents=True, exist_ok=True)
-    seen.write_text(page, encoding="utf-8")
-    shutil.copyfile(folder / "report.json", seen.with_suffix(".json"))
+    for suffix in (".md", ".json"):
+        shutil.copyfile(folder / f"report{suffix}", seen.with_suffix(suffix))
     _apply_gate(recipe, report)
-    shown = [found["tool_call_valid"] for found in report["scores"].values()]
-    return {**report["scores"], "valid": " -> ".join(f"{share:.1%}" for share in shown)}
+    return _facts(report["scores"])
+
+
+def _facts(scores: dict[str, Any]) -> Facts:
+    """Return the shares; what follows from them is left to the reports."""
+    told = {
+        name: {key: value for key, value in found.items() if key not in ("intervals", "tools")}
+        for name, found in scores.items()
+    }
+    shown = [found["tool_call_valid"] for found in scores.values()]
+    return {**told, "valid": " -> ".join(f"{share:.1%}" for share in shown)}
 
 
 def _answers(recipe: Recipe, asked: list[Prompt], folder: Path) -> dict[str, Answers]:

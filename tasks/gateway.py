@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import serve
-from .core import paths, settings
+from .core import console, manifest, paths, settings
 from .core.errors import UserError
 from .core.manifest import Manifest
 from .core.recipe import Recipe
 from .core.stage import Facts, TaskDict
 
 if TYPE_CHECKING:
-    from .core.gateways import Channel
+    from .core.gateways import Channel, Gateway
 
 VERSION = 1
 # What is at a gateway is asked for there, never taken from a store.
@@ -143,12 +143,11 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     there = gateways.connect()
     if not there.is_up():
         _start(recipe)
+        # With the passwords that were made for it.
+        there = gateways.connect()
     there.wait(START)
-    asked, left = channel(recipe), _left(recipe)
-    if left and left["fields"]["name"] != asked.name:
-        upkeep.give_back(there, left["fields"]["name"], left["before"], ours=True)
-        left = {}
-    before = upkeep.settle(there, asked, left, upstream_key(recipe))
+    asked = channel(recipe)
+    before = upkeep.settle(there, asked, _carried(there, recipe), upstream_key(recipe))
     try:
         upkeep.attempt(there, upkeep.kept(there, asked), asked)
     except UserError:
@@ -165,6 +164,11 @@ def undo(recipe: Recipe, receipt: Manifest | None) -> list[str]:
     from .core import gateways
     from .core.gateways import upkeep
 
+    if place := _elsewhere(receipt):
+        raise UserError(
+            f"the channel is in {place}; set MODELWRIGHT_GATEWAY_ENDPOINT and _KIND to that, to "
+            "take it away"
+        )
     left = _left(recipe)
     title = left["fields"]["name"] if left else name(recipe)
     return upkeep.give_back(gateways.connect(), title, left.get("before"), ours=True)
@@ -175,16 +179,38 @@ def _start(recipe: Recipe) -> None:
     if settings.current().fastgpt_dir:
         from .core.fastgpt import home
 
-        with home.at(paths.log(recipe.name, "gateway")) as fastgpt:
+        with home.at(paths.log(recipe.name, "gateway")) as fastgpt, fastgpt.held():
             fastgpt.start()
+
+
+def _carried(there: Gateway, recipe: Recipe) -> dict[str, Any]:
+    """Return what an earlier run left for the channel; one that had another name is given back."""
+    from .core.gateways import upkeep
+
+    if place := _elsewhere(manifest.read(paths.manifest(recipe.name, "gateway"))):
+        console.say(f"   the channel in {place} stays; unship before the gateway is another")
+    left = _left(recipe)
+    if not left or left["fields"]["name"] == name(recipe):
+        return left
+    upkeep.give_back(there, left["fields"]["name"], left["before"], ours=True)
+    return {}
 
 
 def _left(recipe: Recipe) -> dict[str, Any]:
     """Return what an earlier run left at this gateway, or nothing."""
+    if _elsewhere(manifest.read(paths.manifest(recipe.name, "gateway"))):
+        return {}
     path = paths.output(recipe.name, "gateway") / CHANNEL
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         return {}
-    ours = isinstance(content, dict) and content.get("kind") == settings.current().gateway_kind
-    return content if ours else {}
+    return content if isinstance(content, dict) else {}
+
+
+def _elsewhere(receipt: Manifest | None) -> str:
+    """Return the gateway that the channel was left at, where that is not this one."""
+    was = receipt.inputs.get("recipe", {}) if receipt else {}
+    found = settings.current()
+    same = (was.get("kind"), was.get("endpoint")) == (found.gateway_kind, found.gateway_endpoint)
+    return "" if same or not was else f"{was['kind']} at {was['endpoint']}"

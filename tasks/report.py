@@ -40,7 +40,6 @@ def task(recipe: Recipe) -> TaskDict:
         "doc": f"{before[-1]} and all before it -> one page",
         "file_dep": [*(paths.manifest(recipe.name, name) for name in before), *templates()],
         "targets": ["build.json"],
-        "uptodate": [(is_current, [recipe])],
         "actions": [(write, [recipe])],
     }
 
@@ -77,6 +76,13 @@ def receipts(recipe: Recipe) -> dict[str, manifest.Manifest]:
     return {name: receipt for name, receipt in read if receipt}
 
 
+def drifted(recipe: Recipe) -> str:
+    """Return whether the page is not there, or tells of what is no more."""
+    from .core.report import page
+
+    return "" if page.is_current(told_of(recipe), recipe) else "the page is not of what is there"
+
+
 def run(recipe: Recipe, folder: Path) -> Facts:
     found = {
         name: {
@@ -91,13 +97,6 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     (folder / "build.json").write_text(text, encoding="utf-8")
     return {"stages": len(found)}
-
-
-def is_current(recipe: Recipe) -> bool:
-    """Return whether the page is there and tells of what is there now."""
-    from .core.report import page
-
-    return page.is_current(told_of(recipe), recipe)
 
 
 def write(recipe: Recipe) -> TaskFailed | None:

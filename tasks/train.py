@@ -63,12 +63,15 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     from .core import launching
     from .core.launching.history import History
 
-    job = Job(recipe, preset.choice(recipe).train, folder)
+    choice = preset.choice(recipe)
+    job = Job(recipe, choice.train, folder)
     launching.check(job)
+    checkpoints.check_left(recipe, job.train)
     checkpoints.drop_broken(folder)
     # In the scratch folder, as it belongs to this key; `_keep_results` takes it away.
     history = History(folder)
-    console.say(f"   {job.shape()}")
+    for line in (job.shape(), *preset.expected(recipe, choice)):
+        console.say(f"   {line}")
     try:
         launching.run(job, _follower(history, job.train))
     finally:
@@ -152,7 +155,7 @@ def _keep_results(records: Sequence[Record], folder: Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     names = ("loss", "lr", "grad_norm")
     lines = [
-        json.dumps({"iter": r.iteration, **{n: r.values[n] for n in names if n in r.values}})
+        json.dumps({"iter": r.iteration, **{n: r.finite[n] for n in names if n in r.finite}})
         for r in records
     ]
     (folder / "losses.jsonl").write_text("".join(f"{line}\n" for line in lines))

@@ -102,6 +102,28 @@ def drifted(recipe: Recipe) -> bool:
     return not same or bool(recipe.upload.prune and extra)
 
 
+def undo(recipe: Recipe, receipt: manifest.Manifest | None) -> list[str]:
+    """Remove the objects that are still as they were sent; say how many went and stay."""
+    from .core.s3 import Bucket
+
+    assert recipe.upload is not None
+    if receipt is None:
+        return []
+    path = paths.output(recipe.name, "upload") / OBJECTS
+    told = json.loads(path.read_text(encoding="utf-8"))
+    bucket = Bucket(told["bucket"])
+    there = bucket.listing(receipt.facts["prefix"])
+    ours = [
+        name
+        for name, entry in told["objects"].items()
+        if name in there and [there[name].size, there[name].etag] == [entry["size"], entry["etag"]]
+    ]
+    bucket.remove(ours)
+    stay = len(there.keys() & told["objects"].keys()) - len(ours)
+    left = [f"{stay} objects stay: they were replaced since"] if stay else []
+    return [f"{len(ours)} objects removed from {bucket.name}", *left] if ours else left
+
+
 def run(recipe: Recipe, folder: Path) -> Facts:
     from .core.s3 import Bucket
     from .core.s3upload import Journal, Sender, by_name

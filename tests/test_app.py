@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import yaml
 from tasks import app
 from tasks.core import manifest, paths, settings
 from tasks.core.errors import UserError
-from tasks.core.fastgpt import client, configfile, entry, home, stack
+from tasks.core.fastgpt import client, configfile, entry, home, passwords, stack
 from tasks.core.manifest import Manifest
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
@@ -85,18 +86,20 @@ COMPOSE = "services:\n  web:\n    image: ghcr.io/labring/fastgpt:v{}\n"
 SECRETS = (fastgpt.PASSWORD, fastgpt.ROOT_KEY, fastgpt.KEY)
 # A Docker client: it tells what it was asked, and restarts the FastGPT of the test.
 DOCKER = """\
-#!{python}
-import json, sys, urllib.request
+#!{python} -IS
+import sys
 words = sys.argv[1:]
 with open({log!r}, "a") as file:
     file.write(" ".join(words) + "\\n")
-if words[0] == "ps" and {mounted!r}:
+if words[0] == "ps":
     print("abc")
 elif words[0] == "inspect":
-    mounts = [{{"Type": "bind", "Source": {mounted!r}, "Destination": "/app/data/config.json"}}]
-    print(json.dumps([{{"Name": "/web-1", "Mounts": mounts}}]))
+    print('[{{"Name": "/web-1", "Mounts": [{{"Type": "bind", "Source": "{mounted}"}}]}}]')
 elif words[0] == "restart" or words[-2:] == ["up", "--detach"]:
-    urllib.request.urlopen(urllib.request.Request({url!r} + "/__restart", method="POST"))
+    import socket
+    with socket.create_connection(("127.0.0.1", {port})) as there:
+        there.sendall(b"POST /__restart HTTP/1.0\\r\\n\\r\\n")
+        there.recv(100)
 """
 
 
@@ -122,8 +125,9 @@ class Site:
         """Put a Docker client on the path."""
         bin_folder = self.folder.parent / "bin"
         bin_folder.mkdir(exist_ok=True)
-        values = {"python": sys.executable, "log": str(self.log), "url": self.server.url}
-        text = DOCKER.format(**values, mounted=str(mounted or self.config))
+        port, python = self.server.url.rpartition(":")[2], sys.executable
+        mounts = mounted or self.config
+        text = DOCKER.format(python=python, log=str(self.log), port=port, mounted=mounts)
         (bin_folder / "docker").write_text(text)
         (bin_folder / "docker").chmod(0o755)
         self.monkeypatch.setenv("PATH", f"{bin_folder}:{os.environ['PATH']}")
@@ -410,8 +414,29 @@ def test_a_fastgpt_that_has_not_read_the_file_is_restarted(site: Site, project: 
     assert len(site.called("restart")) == 2
 
 
+def test_a_prompt_that_fastgpt_does_not_show_is_no_difference(site: Site, project: Project) -> None:
+    recipe = made(project, f"{RECIPE}    defaultSystemChatPrompt: Be brief.\n")
+    assert app.drifted(recipe) == ""
+    assert site.server.listed[1]["defaultSystemChatPrompt"] == "Be brief."
+
+
+def test_two_models_at_once_do_not_write_over_each_other(site: Site, project: Project) -> None:
+    names = [f"m{number}" for number in range(4)]
+    recipes = {name: project.recipe(name, RECIPE.replace(MODEL, name)) for name in names}
+    folders = {name: project.build / name for name in names}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: app.run(recipes[name], folders[name]), names))
+    assert sorted(configfile.others(site.config, "gpt-4o-mini")) == names
+    assert sorted(one["model"] for one in site.server.listed) == ["gpt-4o-mini", *names]
+
+
 def test_a_stopped_fastgpt_is_started(site: Site, project: Project) -> None:
+    recipe = made(project)
     site.server.is_up = False
+    assert app.drifted(recipe) == f"FastGPT at {site.server.url} does not answer"
+    site.log.write_text("")
     made(project)
     compose = site.folder / "docker-compose.yml"
     assert site.called("up") == [f"compose -f {compose} up --detach"]
@@ -429,7 +454,7 @@ def test_a_folder_that_is_empty_gets_everything(
     env = site.folder / ".env"
     assert stat.S_IMODE(env.stat().st_mode) == 0o600
     names = [line.partition("=")[0] for line in env.read_text().splitlines()]
-    assert names == stack.needed((site.folder / "docker-compose.yml").read_text())
+    assert names == passwords.needed((site.folder / "docker-compose.yml").read_text())
     told = capsys.readouterr().out
     assert not any(line.partition("=")[2] in told for line in env.read_text().splitlines())
     assert app.drifted(recipe) == ""
@@ -442,7 +467,7 @@ def test_passwords_that_are_there_stay(folder: Path, monkeypatch: pytest.MonkeyP
     lines = (folder / ".env").read_text().splitlines()
     assert lines[0] == "PG_PASSWORD=mine"
     assert not any(line.startswith("MONGO_PASSWORD") for line in lines)
-    assert len(set(lines)) == len(lines) == len(stack.needed(stack.compose())) - 1
+    assert len(set(lines)) == len(lines) == len(passwords.needed(stack.compose())) - 1
 
 
 def test_a_file_that_others_may_not_read_stays_so(site: Site, project: Project) -> None:
@@ -650,8 +675,11 @@ def test_a_fastgpt_brought_up_to_date_is_noticed(
     site.server.version, site.server.number = "4.9.0", (4, 9, 0)
     use(monkeypatch, password=fastgpt.PASSWORD)
     assert app.drifted(recipe) == "this FastGPT keeps its models in its database now"
+    restarts = site.server.restarts
     made(project)
     assert [one["model"] for one in site.server.database] == [MODEL]
+    assert site.config.read_text() == CONFIG
+    assert site.server.restarts == restarts
 
 
 # Both.
@@ -675,6 +703,15 @@ def test_it_chats_through_an_application_where_a_key_is_given(
     with pytest.raises(UserError, match="no answer of 'an application': 500, unAuthApiKey") as bad:
         made(project)
     assert "wrong-of-a-test" not in str(bad.value)
+
+
+def test_unship_forgets_nothing_that_it_cannot_reach(
+    site: Site, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = made(project)
+    use(monkeypatch, dir="", endpoint="")
+    with pytest.raises(UserError, match=r"is in FastGPT's config\.json; set MODELWRIGHT_FASTGPT_D"):
+        unship(recipe)
 
 
 def test_without_a_fastgpt_the_files_alone_are_made(project: Project) -> None:

@@ -112,14 +112,14 @@ def test_an_answer_stays_a_block_of_code(recipe: Recipe) -> None:
 
 
 def test_the_card_is_laid_beside_the_weights_and_put_back(recipe: Recipe) -> None:
-    assert not card.is_beside(recipe)
+    assert card.drifted(recipe)
     text = build(recipe)
     beside = paths.output("m", "merge") / "README.md"
 
     assert beside.read_text(encoding="utf-8") == text
-    assert card.is_beside(recipe)
+    assert not card.drifted(recipe)
     beside.write_text("mine")
-    assert not card.is_beside(recipe)
+    assert card.drifted(recipe)
 
 
 def test_the_merge_does_not_know_the_card(recipe: Recipe) -> None:

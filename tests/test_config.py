@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from tasks import config
-from tasks.core import render, stage
+from tasks.core import recipe as recipes
+from tasks.core import render, settings, stage
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
 
@@ -115,7 +117,7 @@ def test_plain_text_is_learned_from_as_it_is() -> None:
     assert "dataset_map_fn=pretrain_map_fn,\n    template_map_fn=None," in rendered(texts)
     assert "openai_map_fn" not in rendered(texts)
     assert config.key(texts)["data.format"] == "text"
-    assert "pretrain" not in rendered(recipe())
+    assert "pretrain_map_fn" not in rendered(recipe())
     assert "data.format" not in config.key(recipe())
 
 
@@ -237,3 +239,91 @@ def test_a_template_that_the_recipes_own_includes_is_an_input(project: Project) 
     found = config.task(recipe)["file_dep"]
 
     assert found == [folder / "own.py.j2", folder / "extra.j2"]
+
+
+LLAMA = {
+    "model_type": "llama", "num_hidden_layers": 32, "hidden_size": 4096, "vocab_size": 128256,
+    "intermediate_size": 14336, "num_attention_heads": 32, "num_key_value_heads": 8,
+}  # fmt: skip
+PRESET = "base: {path: b}\ntrain: {prompt_template: mistral, max_iters: 9, preset: auto%s}\n"
+
+
+def preset(
+    project: Project, monkeypatch: pytest.MonkeyPatch, devices: str, more: str = "", **set_: str
+) -> tuple[str, str, str]:
+    """Run the stage for some devices; return what it says, the config and its content."""
+    for name, text in {"devices": devices, **set_}.items():
+        monkeypatch.setenv(f"MODELWRIGHT_{name.upper()}", text)
+    settings.current.cache_clear()
+    shutil.rmtree(project.build, ignore_errors=True)
+    project.result("m", "base", {"config.json": json.dumps(LLAMA).encode()})
+    failed = stage.act("config", config, project.recipe("m", PRESET % more))
+    if failed is not None:
+        return str(failed.get_msg()), "", ""
+    place = project.build / "m" / "config"
+    content = json.loads((place / "manifest.json").read_text())["facts"]["content"]
+    return "", (place / "config.py").read_text(), content
+
+
+def test_a_preset_s_choices_are_in_the_config_with_their_reasons(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, text, _ = preset(project, monkeypatch, "80 GB H100")
+    compile(text, "config.py", "exec")
+    for said in ("type=FastFinetune", "type=process,", "dict(type=collate, split=4)",
+                 "batch_size = 4", "accumulative_counts = 4", "checkpoint_layers = 0",
+                 "torch_dtype=torch.bfloat16", "type=OptimWrapper", "fused=True"):  # fmt: skip
+        assert said in text
+    for unsaid in ("Amp", "SupervisedFinetune", "use_varlen_attn", "default_collate_fn"):
+        assert unsaid not in text
+    reason = "batch_size 4, accumulative_counts 4: up to 8192 tokens at a time, 16 rows a step"
+    assert reason in text
+    assert reason in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("devices", "said"),
+    [
+        ("80 GB V100", 'dtype="float16"'),
+        ("none", "torch_dtype=torch.float32"),
+        ("24 GB 4090", "checkpoint_layers = 31"),
+    ],
+)
+def test_a_preset_looks_at_the_devices(
+    project: Project, monkeypatch: pytest.MonkeyPatch, devices: str, said: str
+) -> None:
+    _, text, _ = preset(project, monkeypatch, devices)
+    compile(text, "config.py", "exec")
+    assert said in text
+
+
+def test_what_a_preset_makes_of_the_devices_changes_no_key_of_training(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, large, content = preset(project, monkeypatch, "80 GB H100")
+    _, small, same = preset(project, monkeypatch, "24 GB 4090")
+    _, _, other = preset(project, monkeypatch, "24 GB 4090", ", lr: 1e-5")
+    assert large != small
+    assert content == same != other
+
+
+def test_other_devices_render_a_preset_s_config_anew(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset(project, monkeypatch, "80 GB H100")
+    found = recipes.read(project.recipes / "m.yaml")
+    assert stage.is_fresh("config", config, found)
+    monkeypatch.setenv("MODELWRIGHT_DEVICES", "24 GB 4090")
+    settings.current.cache_clear()
+    assert not stage.is_fresh("config", config, found)
+
+
+def test_what_does_not_fit_is_refused_and_runs_by_force(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, _, _ = preset(project, monkeypatch, "8 GB", ", method: qlora")
+    assert said.startswith(f"{project.recipes}/m.yaml: train.preset: 8.0 billion parameters do not")
+    assert "MODELWRIGHT_FORCE=1" in said
+    said, text, _ = preset(project, monkeypatch, "8 GB", ", method: qlora", force="1")
+    assert said == ""
+    assert "checkpoint_layers = 31" in text

@@ -123,12 +123,14 @@ def test_a_text_that_is_too_long_is_cut_where_words_end(
     assert list(texts.cut(text, Words(), most + texts.SPARE)) == parts
 
 
-@given(st.text("ab \n", max_size=80), st.integers(1, 9))
-def test_no_text_is_lost_when_it_is_cut(text: str, most: int) -> None:
-    parts = list(texts.cut(text, Words(), most + texts.SPARE))
-    assert text.startswith("".join(parts))
-    assert not text[len("".join(parts)) :].strip()
-    assert all(len(part.split()) <= most for part in parts)
+@pytest.mark.parametrize("block", [7, 1 << 20])
+@given(text=st.text("ab \n", max_size=80), most=st.integers(1, 9))
+def test_no_word_is_lost_when_a_text_is_cut(block: int, text: str, most: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(texts, "BLOCK", block)
+        parts = list(texts.cut(text, Words(), most + texts.SPARE))
+    assert "".join("".join(parts).split()) == "".join(text.split())
+    assert all(part in text and len(part.split()) <= most for part in parts)
 
 
 def test_texts_longer_than_a_sample_become_several_rows(xtuner: str, tmp_path: Path) -> None:

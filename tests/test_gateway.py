@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 from tasks import gateway
 from tasks.core import gateways, manifest, paths, settings
 from tasks.core.errors import UserError
+from tasks.core.fastgpt import passwords
 from tasks.core.manifest import Manifest
 from tasks.core.recipe import Recipe
 from tests.conftest import Project, doit
@@ -77,10 +78,9 @@ def ship(project: Project, text: str = RECIPE) -> Recipe:
     place = paths.output("m", "gateway")
     place.mkdir(parents=True, exist_ok=True)
     (folder / gateway.CHANNEL).replace(place / gateway.CHANNEL)
-    files = manifest.describe(place)
-    manifest.write(
-        Manifest("m", "gateway", manifest.key_of("gateway", {}), {}, files, facts), place
-    )
+    files, inputs = manifest.describe(place), {"recipe": gateway.key(recipe)}
+    key = manifest.key_of("gateway", inputs)
+    manifest.write(Manifest("m", "gateway", key, inputs, files, facts), place)
     return recipe
 
 
@@ -202,6 +202,42 @@ def test_a_gateway_that_caches_channels_is_waited_for(
         ship(project)
 
 
+def test_a_gateway_that_is_not_up_is_started_from_fastgpt_s_folder(
+    one: OneApi, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one.broken = True
+    started: list[Path] = []
+
+    def up(path: Path, log: Path) -> None:
+        started.append(path)
+        path.with_name(".env").write_text(f"ONEAPI_ACCESS_TOKEN={oneapi.TOKEN}\n")
+        one.broken = False
+
+    monkeypatch.setattr("tasks.core.fastgpt.stack.up", up)
+    use(monkeypatch, token="")
+    monkeypatch.setenv("MODELWRIGHT_FASTGPT_DIR", str(tmp_path))
+    settings.current.cache_clear()
+    ship(project)
+    assert started == [tmp_path / "docker-compose.yml"]
+    assert (tmp_path / "config.json").read_text() == "{}\n"
+    assert len(one.channels) == 1
+
+
+def test_a_token_that_we_made_is_used_on_this_machine_only(
+    one: OneApi, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = f"ONEAPI_ACCESS_TOKEN={oneapi.TOKEN}\nONEAPI_KEY={oneapi.KEY.removeprefix('sk-')}\n"
+    (tmp_path / ".env").write_text(made)
+    monkeypatch.setenv("MODELWRIGHT_FASTGPT_DIR", str(tmp_path))
+    use(monkeypatch, token="")
+    ship(project)
+    assert "POST /v1/chat/completions" in one.lines("POST")
+    use(monkeypatch, endpoint="http://gateway.example.com:3001")
+    assert passwords.completed(settings.current()) == settings.current()
+    use(monkeypatch, endpoint=one.url, token="their-own")
+    assert passwords.completed(settings.current()).gateway_token == "their-own"
+
+
 def test_user_and_password_do_as_well_as_a_token(
     one: OneApi, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +291,27 @@ def test_a_channel_that_is_called_otherwise_now_leaves_none_behind(
     recipe = ship(project, RECIPE.replace("{}", "{name: other}"))
     assert [one["name"] for one in there.channels] == ["other"]
     assert unship(recipe) == ["channel 'other' removed"]
+
+
+def test_another_gateway_is_another_matter(
+    one: OneApi,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe = ship(project)
+    other = OneApi()
+    other.has(name="m", models="theirs")
+    with other.running():
+        use(monkeypatch, endpoint=other.url)
+        with pytest.raises(UserError, match=f"the channel is in oneapi at {one.url}; set"):
+            unship(recipe)
+        with pytest.raises(UserError, match="is there already and serves theirs"):
+            ship(project)
+        other.channels.clear()
+        ship(project)
+    assert f"the channel in oneapi at {one.url} stays" in capsys.readouterr().out
+    assert len(one.channels) == len(other.channels) == 1
 
 
 def test_unship_takes_the_channel_away_and_nothing_else(there: OneApi, project: Project) -> None:
@@ -369,12 +426,12 @@ def test_a_gateway_that_is_down_or_something_else_is_one_clear_error(
     one.broken = True
     with pytest.raises(UserError, match=r"One API at http.* 502, an answer that is not JSON"):
         ship(project)
+    with pytest.raises(UserError, match="an answer that is not JSON"):
+        unship(recipe)
     use(monkeypatch, endpoint="http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"no answer \(.*refused.*is it up, and is MODELWRIGHT_GA"):
         ship(project)
     assert "no answer" in gateway.drifted(recipe)
-    with pytest.raises(UserError, match="no answer"):
-        unship(recipe)
 
 
 def test_ai_proxy_without_a_configuration_of_the_model_says_what_to_do(
@@ -440,9 +497,10 @@ def test_shipped_twice_planned_and_taken_back_at_the_command_line(
         return done.stdout
 
     assert "channel m, model m, gateway oneapi" in said("ship:m")
-    started = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     assert "-- gateway:m" in said("ship:m")
-    assert time.monotonic() - started < 3
+    # On a busy machine the clock says little.
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 3
     one.channels[0]["status"] = 3
     assert "channel 'm' has another status" in said("plan", "gateway:m")
     assert "   gateway: channel 'm' removed" in said("unship:m").splitlines()

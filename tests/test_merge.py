@@ -13,7 +13,7 @@ from tasks import merge
 from tasks.core import digests, manifest
 from tasks.core.errors import UserError
 from tasks.core.model import safetensors, weights
-from tests.conftest import Project
+from tests.conftest import Project, doit
 from tests.core.model.test_checkpoint import saved, tensor
 from tests.core.model.test_merging import adapter, model, numbers
 
@@ -200,3 +200,42 @@ def test_the_size_of_shards_and_the_tool_are_what_the_key_says(project: Project)
     recipe = project.recipe("m", "base: {path: x}\nadapter: {path: y}\nmerge: {shard_size: 2GB}\n")
     assert merge.key(recipe) == {"merge.shard_size": "2GB", "merge.with": "streaming"}
     assert merge.task(recipe)["task_dep"] == []
+
+
+TINY = Path("recipes/tiny-agent").absolute()
+TEXTS = f"""
+base: {{path: {TINY}/base}}
+data: {{path: texts, format: text}}
+train:
+  method: full
+  prompt_template: default
+  max_length: 64
+  use_activation_checkpointing: false
+  batch_size: 4
+  accumulative_counts: 1
+  max_iters: 4
+  log_interval: 2
+  lr: 1e-3
+  dtype: float32
+  launch: {{threads: 1}}
+"""
+
+
+@pytest.mark.slow
+def test_full_tuning_on_plain_text_ends_in_weights_of_the_base_s_form(
+    tmp_path: Path, xtuner: str
+) -> None:
+    recipes, build = tmp_path / "recipes", tmp_path / "build"
+    (recipes / "m" / "texts").mkdir(parents=True)
+    (recipes / "m.yaml").write_text(TEXTS)
+    (recipes / "m" / "texts" / "a.txt").write_text("It rains in Graz, and then the sun. " * 400)
+
+    done = doit("merge:m", build=build, recipes=recipes, xtuner=xtuner)
+
+    assert done.returncode == 0, done.stderr
+    before, after = (weights.inspect(build / "m" / stage) for stage in ("base", "merge"))
+    assert after.facts == before.facts
+    changed = numbers(build / "m/merge/model.safetensors")
+    same = numbers(build / "m/base/model.safetensors")
+    # Training in full leaves no tensor as it was.
+    assert not any((changed[name] == same[name]).all() for name in same)

@@ -106,7 +106,8 @@ def built(project: Project, recipe: Recipe, *names: str, lines: int = 400) -> No
         described = manifest.describe(folder)
         receipt = Manifest(recipe.name, name, key, found, described, FACTS.get(name, {}))
         manifest.write(receipt, folder)
-        run = [f"/opt/xtuner/bin/python {paths.ROOT}/launch.py {folder.absolute()}"]
+        aside = paths.scratch(recipe.name, name, key).absolute()
+        run = [f"/opt/xtuner/bin/python {paths.ROOT}/launch.py {aside}"]
         about = {"key": key, "seconds": 75.0, "bytes": receipt.size, "how": "built"}
         ledger.note(recipe.name, name, **about, commands=run)
     log = paths.log(recipe.name, "train").with_suffix(".jsonl")
@@ -353,6 +354,16 @@ def test_what_training_held_is_counted_in_device_hours(project: Project, recipe:
     assert "Training held 8 devices for 1:15, 0.17 device hours." in told
 
 
+def test_what_came_from_a_store_is_not_taken_for_cheap(project: Project, recipe: Recipe) -> None:
+    built(project, recipe)
+    place = project.build / "ledger.jsonl"
+    place.write_text(place.read_text().replace('"built"', '"restored"', 3))
+
+    text = page.write(report.told_of(recipe), recipe).read_text(encoding="utf-8")
+
+    assert "Of its stages, 3 came from a store" in text
+
+
 def test_answers_that_did_not_pass_the_gate_are_told(project: Project, recipe: Recipe) -> None:
     built(project, recipe, "base", "data")
     paths.log("m", "evaluate").with_suffix(".json").write_bytes(answers())
@@ -376,7 +387,7 @@ def test_the_page_is_current_until_something_on_it_changes(
     project: Project, recipe: Recipe
 ) -> None:
     def current() -> bool:
-        return report.is_current(recipe)
+        return not report.drifted(recipe)
 
     built(project, recipe)
     assert not current()
@@ -453,6 +464,10 @@ def test_a_page_that_was_taken_away_is_written_by_the_next_build(project: Projec
     path = project.build / "m" / "report" / "index.html"
     path.unlink()
 
+    planned = doit("plan", "report:m", build=project.build, recipes=project.recipes)
     doit("m", build=project.build, recipes=project.recipes)
 
+    assert "report:m  run" in planned.stdout
     assert path.is_file()
+    planned = doit("plan", "report:m", build=project.build, recipes=project.recipes)
+    assert planned.returncode == 0, planned.stdout

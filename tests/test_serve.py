@@ -13,7 +13,7 @@ from tasks.core.errors import UserError
 from tests.conftest import Project
 from tests.services import xinference
 from tests.services.process import free_port
-from tests.services.served import TEMPLATE, put, recipe, ship, unship
+from tests.services.served import FILES, TEMPLATE, put, recipe, ship, unship
 from tests.services.xinference import Xinference
 
 
@@ -115,6 +115,27 @@ def test_other_weights_in_the_same_folder_are_launched_anew(
     there.did()
     stage.clean("base", made)
     ship(recipe(project, files={"extra.json": b"{}"}))
+    assert there.did() == [UNREGISTER, REGISTER, END, LAUNCH]
+
+
+def test_an_adapter_is_launched_on_top_of_its_base(project: Project, there: Xinference) -> None:
+    project.result("m", "base", FILES)
+    project.result("m", "adapter", {"adapter_config.json": b"{}"})
+    text = "base: {hub: a/b}\nadapter: {path: x}\nserve: {size: '0_1', weights: adapter}\n"
+    made = project.recipe("m", text)
+    first = ship(made)
+    body = next(body for _, path, body in there.asked if path == "/v1/models" and body)
+    folder = str(project.build / "m/adapter")
+    assert body["peft_model_config"] == {"lora_list": [{"lora_name": "m", "local_path": folder}]}
+    spec = there.registered["m"]["model_specs"][0]
+    assert spec["model_uri"] == str(project.build / "m/base")
+    assert str(project.build) not in json.dumps(first)
+    there.did()
+    assert ship(made) == first
+    assert there.did() == []
+    stage.clean("adapter", made)
+    project.result("m", "adapter", {"adapter_config.json": b"{ }"})
+    ship(made)
     assert there.did() == [UNREGISTER, REGISTER, END, LAUNCH]
 
 

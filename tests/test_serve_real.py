@@ -21,7 +21,7 @@ from tests.conftest import doit
 from tests.services.process import free_port
 
 # Everything of one test together; a machine that is busy is given time, one that hangs is not.
-LIMIT = 240.0
+LIMIT = 400.0
 XINFERENCE = "MODELWRIGHT_XINFERENCE"
 
 
@@ -36,12 +36,14 @@ def interpreter() -> str:
 class Model:
     """A model to serve, its server's port, and doit."""
 
-    def __init__(self, folder: Path, merged: Path, interpreter: str) -> None:
+    def __init__(self, folder: Path, built: Path, interpreter: str) -> None:
         self.build, self.recipes, self.port = folder / "build", folder / "recipes", free_port()
-        (self.recipes / "tiny/merged").mkdir(parents=True)
-        for path in merged.iterdir():
-            if path.name != "manifest.json":
-                (self.recipes / "tiny/merged" / path.name).hardlink_to(path)
+        for stage in ("base", "adapter", "merge"):
+            place = self.recipes / "tiny" / stage
+            place.mkdir(parents=True)
+            for path in (built / stage).iterdir():
+                if path.name != "manifest.json":
+                    (place / path.name).symlink_to(path.resolve())
         self.url = f"http://127.0.0.1:{self.port}"
         self.options = {
             "MODELWRIGHT_SERVE_PORT": str(self.port),
@@ -51,9 +53,9 @@ class Model:
         }
         self.serve("{name: tiny-tools, tool_parser: qwen}")
 
-    def serve(self, part: str) -> None:
+    def serve(self, part: str, source: str = "base: {path: merge}") -> None:
         """Write the recipe."""
-        text = f"base: {{path: merged}}\nserve: {part}\n"
+        text = f"{source}\nserve: {part}\n"
         (self.recipes / "tiny.yaml").write_text(text)
 
     def doit(self, *words: str, status: int = 0, options: dict[str, str] | None = None) -> str:
@@ -88,7 +90,7 @@ class Model:
 @pytest.fixture
 def model(tmp_path: Path, tiny: Path, interpreter: str) -> Iterator[Model]:
     """The default recipe's merged model, to be served; its server is stopped in the end."""
-    made = Model(tmp_path, tiny / "merge", interpreter)
+    made = Model(tmp_path, tiny, interpreter)
     yield made
     made.options.pop(f"{XINFERENCE}_ENDPOINT", None)
     doit("unship:tiny", build=made.build, recipes=made.recipes, **made.options)
@@ -113,7 +115,7 @@ def test_a_model_is_served_lost_found_out_repaired_and_taken_away(model: Model) 
     model.doit("ship:tiny")
     assert model.served() == ["tiny-tools"]
     spec = model.ask("/v1/model_registrations/LLM/tiny")
-    own = json.loads((model.recipes / "tiny/merged/tokenizer_config.json").read_text())
+    own = json.loads((model.recipes / "tiny/merge/tokenizer_config.json").read_text())
     assert spec["chat_template"] == own["chat_template"]
     assert spec["stop_token_ids"] == [4]
     assert model.made("answers.json")[0]["answer"]
@@ -123,10 +125,16 @@ def test_a_model_is_served_lost_found_out_repaired_and_taken_away(model: Model) 
     assert "-- serve:tiny" in model.doit("ship:tiny")
     assert time.monotonic() - before < 3
 
-    # Tools in the prompt, under another name: launched anew, and the tuned model calls.
-    model.serve("{name: tiny}")
+    # Base and adapter apart, under another name, with tools in the prompt: the tuned model calls.
+    apart = "base: {path: base}\nadapter: {path: adapter}"
+    model.serve("{name: tiny, weights: adapter}", apart)
     model.doit("ship:tiny")
     assert model.served() == ["tiny"]
+    assert model.made("answers.json")[1]["called"]
+
+    # The merged model in its place.
+    model.serve("{name: tiny}")
+    model.doit("ship:tiny")
     assert model.made("answers.json")[1]["called"]
     assert model.made("manifest.json")["facts"]["uid"] != first["facts"]["uid"]
 

@@ -91,17 +91,9 @@ def test_a_second_build_runs_nothing(built: Path, xtuner: str) -> None:
 def test_a_new_gate_only_evaluates_again_and_fails_with_the_worst_examples(
     built: Path, xtuner: str, tmp_path: Path
 ) -> None:
-    recipes = tmp_path / "recipes"
-    recipes.mkdir()
-    own = Path("recipes").absolute()
-    text = (own / "tiny-agent.yaml").read_text().replace("0.9", "1.0")
-    text = text.replace("path: base", f"path: {own}/tiny-agent/base")
-    text = text.replace("path: data", f"path: {own}/tiny-agent/data")
-    (recipes / "tiny-agent.yaml").write_text(text)
-    (recipes / "tiny-agent").mkdir()
-    few = (own / "tiny-agent" / "prompts.jsonl").read_text().splitlines()[0]
+    few = Path("recipes/tiny-agent/prompts.jsonl").read_text().splitlines()[0]
     wrong = few.replace('"arguments": {', '"arguments": {"never": "asked", ')
-    (recipes / "tiny-agent" / "prompts.jsonl").write_text(f"{wrong}\n")
+    recipes = gated(tmp_path, "1.0", f"{wrong}\n")
 
     done = doit("evaluate:tiny-agent", build=built.parent, recipes=recipes, xtuner=xtuner)
 
@@ -110,6 +102,34 @@ def test_a_new_gate_only_evaluates_again_and_fails_with_the_worst_examples(
     assert "evaluate.gate.tool_call_valid: 0.0% of the answers are valid" in done.stderr
     assert "never" in done.stderr
     assert (built / "evaluate" / "report.json").exists()
+
+
+@pytest.mark.slow
+def test_a_gate_alone_is_judged_on_the_answers_that_there_are(
+    built: Path, xtuner: str, tmp_path: Path
+) -> None:
+    log = built / "logs" / "evaluate.log"
+    asked = log.stat().st_mtime_ns
+    recipes = gated(tmp_path, "0.5", Path("recipes/tiny-agent/prompts.jsonl").read_text())
+
+    done = doit("evaluate:tiny-agent", build=built.parent, recipes=recipes, xtuner=xtuner)
+
+    assert done.returncode == 0, done.stderr
+    assert ".  evaluate:tiny-agent" in done.stdout
+    assert receipt(built, "evaluate").inputs["recipe"]["evaluate.gate.tool_call_valid"] == 0.5
+    assert log.stat().st_mtime_ns == asked
+
+
+def gated(folder: Path, gate: str, prompts: str) -> Path:
+    """Write the default recipe with another gate and other prompts; return where."""
+    recipes, own = folder / "recipes", Path("recipes").absolute()
+    (recipes / "tiny-agent").mkdir(parents=True)
+    text = (own / "tiny-agent.yaml").read_text().replace("0.9", gate)
+    text = text.replace("path: base", f"path: {own}/tiny-agent/base")
+    text = text.replace("path: data", f"path: {own}/tiny-agent/data")
+    (recipes / "tiny-agent.yaml").write_text(text)
+    (recipes / "tiny-agent" / "prompts.jsonl").write_text(prompts)
+    return recipes
 
 
 def blob(layout: Path, digest: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+import numpy
 import pytest
 
 from tasks.core import toolchain
@@ -54,12 +55,15 @@ def test_two_processes_go_on_where_they_were_killed(bench: Bench) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("deepspeed")
 @pytest.mark.parametrize("stage", ["zero2", "zero3"])
-def test_deepspeed_killed_and_resumed_ends_as_undisturbed_with_offload(
+def test_deepspeed_killed_and_resumed_ends_where_offload_does_undisturbed(
     bench: Bench, stage: str
 ) -> None:
-    """Offload moves the same numbers elsewhere, so that it shows what an undisturbed run gives."""
+    """Offload computes the same elsewhere, but for the last bit of some numbers."""
     kill_and_resume(bench, stage)
     undisturbed = bench.doit(f"merge:{stage}-offload")
 
     assert undisturbed.returncode == 0, undisturbed.stderr
-    assert bench.merged(stage) == bench.merged(f"{stage}-offload")
+    own, other = (bench.adapter(model) for model in (stage, f"{stage}-offload"))
+    assert own.keys() == other.keys()
+    for name in own:
+        numpy.testing.assert_allclose(own[name], other[name], atol=1e-3, err_msg=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import pytest
 from minio import Minio
 
 from tasks import upload
-from tasks.core import manifest, paths, s3, s3upload, settings, stage
+from tasks.core import manifest, paths, s3, s3upload, settings, shipping, stage
 from tasks.core.errors import LoadError
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
@@ -435,3 +436,17 @@ def test_parts_are_large_and_few(size: int, part: int, count: int) -> None:
 def no_settings_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     settings.current.cache_clear()
+
+
+def test_unship_removes_what_was_sent_and_nothing_else(
+    recipe: Recipe, client: Minio, bucket: str, project: Project
+) -> None:
+    assert build(recipe) == ""
+    for name in ("m/theirs", "m/config.json"):
+        client.put_object(bucket, name, io.BytesIO(b"theirs"), 6)
+    assert shipping.unship({"upload": upload}, recipe) is None
+    assert {found.object_name for found in client.list_objects(bucket, recursive=True)} == {
+        "m/theirs",
+        "m/config.json",
+    }
+    assert not (project.build / "m/upload").exists()

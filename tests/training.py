@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import load_file
 
 from tasks.core import paths
 from tests.conftest import doit
@@ -72,6 +75,9 @@ class Bench:
     def merged(self, model: str) -> bytes:
         return (self.build / model / "merge" / "model.safetensors").read_bytes()
 
+    def adapter(self, model: str) -> dict[str, Any]:
+        return load_file(self.build / model / "adapter" / "adapter_model.safetensors")
+
     def has(self, model: str, number: int) -> Callable[[], bool]:
         """Return whether an unfinished training has left a checkpoint."""
         return lambda: any(self.build.glob(f"{model}/.train-*/iter_{number}.pth"))
@@ -103,10 +109,10 @@ class Bench:
             wait(lambda: when() or child.poll() is not None)
             assert child.poll() is None, child.communicate()[0]
             child.send_signal(number)
-            return child.communicate(timeout=90)[0]
+            return child.communicate(timeout=120)[0]
 
 
-def wait(condition: Callable[[], bool], seconds: float = 120) -> None:
+def wait(condition: Callable[[], bool], seconds: float = 300) -> None:
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not condition():

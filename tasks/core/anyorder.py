@@ -1,4 +1,4 @@
-"""Options of our commands: before or behind the words, with --help, and errors that are short."""
+"""The words of our commands: options before or behind others, --help, and errors with a guess."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from doit.cmdparse import CmdParse, CmdParseError
+from doit.exceptions import InvalidCommand
 
 from . import terminal
 from .errors import LoadError, nearest
@@ -28,6 +29,16 @@ class AnyOrder:
         except CmdParseError as error:
             what = str(error).splitlines()[-1]
             raise LoadError([f"{self.name}: {what}; see `doit help {self.name}`"]) from None
+        except InvalidCommand as error:
+            if error.not_found is None:
+                raise
+            raise no_task(error.not_found, [task.name for task in self.task_list]) from None
+
+
+def no_task(word: str, names: Sequence[str]) -> LoadError:
+    """Return what to say of a word that is no task."""
+    guess = nearest(word, names) or "; `doit list --all` shows all"
+    return LoadError([f"'{word}' is no task{guess}"])
 
 
 def options_first(parser: CmdParse, words: Sequence[str], command: str) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from doit import get_var
 
-from .errors import LoadError, nearest
+from .errors import LoadError, UserError, nearest
 from .recipe import Recipe
 from .sections import Train
 
@@ -66,6 +66,23 @@ def left_by(train: Train) -> list[int] | None:
         {*range(train.save_steps, train.max_iters + 1, train.save_steps), train.max_iters}
     )
     return saved[-train.save_total_limit :] if train.save_total_limit > 0 else saved
+
+
+def check_left(recipe: Recipe, train: Train) -> None:
+    """Refuse a checkpoint that training is not going to leave, before days are spent on it.
+
+    Raises:
+        UserError: the recipe takes such a one.
+    """
+    left = left_by(train)
+    wanted = numbers(recipe.checkpoint, train.max_iters)
+    missing = [each for each in wanted if left is not None and each not in left]
+    if missing:
+        raise UserError(
+            f"{recipe.file}: checkpoint: iter_{missing[0]}.pth will not be there: train.save_steps "
+            f"{train.save_steps} and train.save_total_limit {train.save_total_limit} leave "
+            f"{', '.join(map(str, left or ()))}; take one of these, or save more"
+        )
 
 
 def number(path: Path) -> int:

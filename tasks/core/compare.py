@@ -112,9 +112,10 @@ def differences(one: Build, other: Build) -> list[tuple[str, Any, Any]]:
 
 
 def lone(one: Build, other: Build) -> list[tuple[str, Any, Any]]:
-    """Return the stages that only one of two whole builds has."""
-    return [
-        (stage, "there" if stage in one else None, "there" if stage in other else None)
-        for stage in {**one, **other}
-        if stage not in one or stage not in other
-    ]
+    """Return, as one difference, the stages that only one of two whole builds has."""
+    first, second = (
+        [stage for stage in build if stage not in against]
+        for build, against in ((one, other), (other, one))
+    )
+    alone = ", ".join(first) or None, ", ".join(second) or None
+    return [("only built here", *alone)] if any(alone) else []

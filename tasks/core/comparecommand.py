@@ -7,7 +7,7 @@ from typing import Any
 
 from doit.cmd_base import Command
 
-from . import compare, console, ledger, manifest, paths, plan, terminal
+from . import compare, comparedanswers, console, ledger, manifest, paths, plan, terminal
 from .anyorder import AnyOrder
 from .commands import JSON
 from .errors import LoadError
@@ -36,7 +36,11 @@ class Compare(AnyOrder, Command):  # type: ignore[misc]  # doit is untyped
         builds = [compare.build(stages(), model, name) for model, name in names]
         # An earlier build is known only as far as its results are kept.
         whole = all(name == compare.NOW for _, name in names)
-        found = [*(compare.lone(*builds) if whole else []), *compare.differences(*builds)]
+        found = [
+            *(compare.lone(*builds) if whole else []),
+            *compare.differences(*builds),
+            *comparedanswers.rows(*builds),
+        ]
         heads = [model if name == compare.NOW else name for model, name in names]
         if opt_values["json"]:
             terminal.write_json([{"name": n, "a": a, "b": b} for n, a, b in found])

@@ -97,17 +97,15 @@ def is_as_asked(found: Process, command: Sequence[str], environ: Mapping[str, st
 def stop(name: str) -> bool:
     """Stop a server with all of its processes; return whether there was one."""
     known = _known(name)
-    if known is None:
+    # Where another process has the number by now, nothing of the server's session is left.
+    if known is None or _started(known.pid) not in (None, known.started):
         return False
     there = bool(list(_group(known.pid)))
-    if _started(known.pid) == known.started:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(known.pid, signal.SIGTERM)
-        _wait(known.pid, GRACE)
-    # A server that was killed leaves its children; their group's number cannot be taken meanwhile.
-    with contextlib.suppress(ProcessLookupError):
+    # A server that was killed leaves its children; meanwhile nobody else can get its number.
+    for number in (signal.SIGTERM, signal.SIGKILL):
         if list(_group(known.pid)):
-            os.killpg(known.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(known.pid, number)
             _wait(known.pid, GRACE)
     (folder(name) / "process.json").unlink(missing_ok=True)
     return there

@@ -36,17 +36,21 @@ class DataFacts:
 def of(place: Place) -> DataFacts:
     """Return what the files of a dataset tell; of several folders, that with most bytes counts."""
     rows = {path: size for path, size in place.files.items() if _has_rows(place, path)}
+    rows = rows or {path: size for path, size in place.files.items() if _is_text(path)}
     if not rows:
         kinds = sorted({PurePosixPath(path).suffix or path for path in place.files})[:6]
         there = ", ".join(kinds) or "nothing"
-        return DataFacts(notes=(f"No .jsonl file and no .json list is there, only {there}.",))
+        return DataFacts(
+            notes=(f"No .jsonl or .txt file and no .json list is there, only {there}.",)
+        )
     folders: dict[str, int] = {}
     for path, size in rows.items():
         folder = str(PurePosixPath(path).parent)
         folders[folder] = folders.get(folder, 0) + size
     folder = max(folders, key=lambda name: folders[name])
     chosen = sorted(path for path in rows if str(PurePosixPath(path).parent) == folder)
-    row = first_row(place.head(chosen[0], SEEN))
+    plain = chosen[0].endswith(".txt")
+    row = {"text": ""} if plain else first_row(place.head(chosen[0], SEEN))
     others = sorted(set(folders) - {folder})
     notes = (f"More rows are in {', '.join(map(json.dumps, others[:5]))}.",) if others else ()
     found = form(row)
@@ -60,6 +64,12 @@ def _has_rows(place: Place, path: str) -> bool:
     return path.endswith(".json") and place.head(path, 64).lstrip().startswith(b"[")
 
 
+def _is_text(path: str) -> bool:
+    """Return whether a file may be text to learn; every repository has some that are not."""
+    name = PurePosixPath(path).name.lower()
+    return name.endswith(".txt") and not name.startswith(("license", "readme", "requirements"))
+
+
 def first_row(head: bytes) -> Mapping[str, Any]:
     """Return the first row in the first bytes of a file; an empty one where none is whole."""
     text = head.decode("utf-8", "ignore").lstrip().removeprefix("[").lstrip()
@@ -71,7 +81,7 @@ def first_row(head: bytes) -> Mapping[str, Any]:
 
 
 def form(row: Mapping[str, Any]) -> str | None:
-    """Return the form of a row, by its keys: agentflan, openai, sharegpt or alpaca."""
+    """Return the form of a row, by its keys, in the words of `data.format`."""
     if isinstance(row.get("conversation"), list):
         return "agentflan"
     if isinstance(row.get("messages"), list):
@@ -80,4 +90,4 @@ def form(row: Mapping[str, Any]) -> str | None:
         return "sharegpt"
     if {"instruction", "output"} <= set(row):
         return "alpaca"
-    return None
+    return "text" if isinstance(row.get("text"), str) else None

@@ -39,9 +39,9 @@ def ask(recipe: Recipe, prompts: Sequence[Prompt], models: Mapping[str, str]) ->
     secret = found.evaluate_api_key
     headers = {"Authorization": f"Bearer {secret}"} if secret else {}
     where = found.where("evaluate_endpoint")
-    with Api(
-        "the endpoint", found.evaluate_endpoint, where, headers=headers, secrets=[secret]
-    ) as api:
+    # OpenAI's own clients are given the address with /v1.
+    address = found.evaluate_endpoint.rstrip("/").removesuffix("/v1")
+    with Api("the endpoint", address, where, headers=headers, secrets=[secret]) as api:
         return {
             name: _ask_one(api, recipe.evaluate, prompts, name, model)
             for name, model in models.items()

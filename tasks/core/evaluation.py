@@ -72,15 +72,16 @@ def _row(prompt: Prompt, answered: Mapping[str, tuple[list[str], Verdict]]) -> d
     }
 
 
-def write(folder: Path, title: str, report: Mapping[str, Any], given: Mapping[str, Answers]) -> str:
-    """Write report.json, report.md, and each model's answers and results; return the page."""
+def write(
+    folder: Path, title: str, report: Mapping[str, Any], given: Mapping[str, Answers]
+) -> None:
+    """Write report.json, report.md, and each model's answers and results."""
     page = render.text(TEMPLATE, title=title, **report)
     (folder / "report.md").write_text(page, encoding="utf-8")
     _dump(folder / "report.json", report)
     for name, texts in given.items():
         answers.write(folder / f"{name}.jsonl", texts)
         _dump(folder / f"results-{name}.json", results(name, report["scores"][name]))
-    return page
 
 
 def _dump(path: Path, content: Mapping[str, Any]) -> None:

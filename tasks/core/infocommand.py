@@ -9,8 +9,8 @@ from typing import Any
 from doit.cmd_info import Info as DoitInfo
 
 from . import commands, console, ledger, manifest, paths, plan, terminal
-from .anyorder import AnyOrder
-from .errors import LoadError, nearest
+from .anyorder import AnyOrder, no_task
+from .errors import LoadError
 from .manifest import Manifest
 from .plan import Step
 
@@ -30,8 +30,10 @@ class Info(AnyOrder, DoitInfo):  # type: ignore[misc]  # doit is untyped
         self, pos_args: Sequence[str], hide_status: bool = False, json: bool = False
     ) -> int:
         names = [task.name for task in self.task_list]
-        if len(pos_args) != 1 or pos_args[0] not in names:
-            raise LoadError([_wrong(pos_args, names)])
+        if len(pos_args) != 1:
+            raise LoadError(["`doit info`: give one task, such as train:tiny-agent"])
+        if pos_args[0] not in names:
+            raise no_task(pos_args[0], names)
         task = next(task for task in self.task_list if task.name == pos_args[0])
         if "recipe" not in (task.meta or {}):
             about = {"task": task.name, "doc": task.doc, "needs": needs(task)}
@@ -40,12 +42,6 @@ class Info(AnyOrder, DoitInfo):  # type: ignore[misc]  # doit is untyped
         step = None if hide_status else commands.steps(self.task_list, [task.name])[-1]
         _show(told(task, step), json=json)
         return int(step is not None and step.verdict != plan.FRESH)
-
-
-def _wrong(words: Sequence[str], names: Sequence[str]) -> str:
-    if len(words) != 1:
-        return "`doit info`: give one task, such as train:tiny-agent; `doit list --all` shows all"
-    return f"'{words[0]}' is no task{nearest(words[0], names) or '; `doit list --all` shows all'}"
 
 
 def told(task: Any, step: Step | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from doit.cmd_list import List as DoitList
 
 from . import commands, terminal
-from .anyorder import AnyOrder
+from .anyorder import AnyOrder, no_task
 
 STATUS = {
     "name": "status",
@@ -49,6 +49,9 @@ class List(AnyOrder, DoitList):  # type: ignore[misc]  # doit is untyped
             )
             return code
         by_name = {task.name: task for task in self.task_list}
+        for word in pos_args:
+            if word not in by_name:
+                raise no_task(word, list(by_name))
         found = (
             self._list_filtered(by_name, pos_args, subtasks)
             if pos_args

@@ -36,7 +36,7 @@ STEP = re.compile(
     rf"(?i)(?:^|(?:[;:.,?)]|\bor|\band|\bthen|\bdo not|If [^.]*,) )"
     rf"(?:please |first |then |or |and |for example )*(?:{VERBS.replace(' ', '|')}|log in)\b"
     r"|; `[^`]+`|; [^;]*\?$|please report it|\bshould (?:be|hold|name) |\bone of <|expected `"
-    r"|perhaps you meant|; known: |needs <|<(?:cure|guess|nearest|hint|known)>"
+    r"|perhaps you meant|; known: |needs <|<(?:cure|guess|nearest|hint|known|instead)>"
 )
 
 

@@ -26,6 +26,8 @@ LONGEST = 2048
 PLAIN = re.compile(r"[A-Za-z/~][\w./~@+-]*")
 NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 PAGE = re.compile(r"https?://[^/]+/(?:datasets/)?([\w.-]+/[\w.-]+?)/?")
+# A clone would bring the weights, so Git is not asked.
+LOOKED_AT = ("hub", "modelscope")
 HUBS = ("https://huggingface.co/", "https://hf-mirror.com/")
 
 
@@ -114,9 +116,9 @@ def _base(start: Origin, *, offline: bool) -> tuple[BaseFacts, bool]:
     """Return what is known of a base, and whether its files were looked at."""
     if start.way == "path":
         return basefacts.of(survey.Folder(start.folder), str(start.folder)), True
-    if start.way != "hub" or offline:
+    if start.way not in LOOKED_AT or offline:
         return basefacts.by_name(start.value), False
-    place = survey.Repository(Base(hub=start.value))
+    place = survey.Repository(Base.model_validate({start.way: start.value}))
     try:
         return basefacts.of(place, start.value), True
     except hub.Gated as error:
@@ -126,10 +128,10 @@ def _base(start: Origin, *, offline: bool) -> tuple[BaseFacts, bool]:
 def _data(rows: Origin, *, offline: bool) -> DataFacts:
     if rows.way == "path":
         return datafacts.of(survey.Folder(rows.folder))
-    if rows.way != "hub" or offline:
+    if rows.way not in LOOKED_AT or offline:
         return DataFacts()
     try:
-        return datafacts.of(survey.Repository(Data(hub=rows.value)))
+        return datafacts.of(survey.Repository(Data.model_validate({rows.way: rows.value})))
     except hub.Gated as error:
         return DataFacts(notes=(f"{error}.",))
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from . import settings, stage
+from . import checkpoints, settings, stage
 from .errors import LoadError, UserError, nearest
-from .recipe import Recipe
+from .recipe import Recipe, load
 from .stage import Stage, TaskDict
 
 # doit reads the first word of its command line as a command before it looks for a task.
@@ -22,6 +22,15 @@ COMMANDS = (
 def reserved(stages: Mapping[str, Stage]) -> frozenset[str]:
     """Return the names that no model may have."""
     return frozenset([*stages, *COMMANDS, "index.html", "ledger.jsonl"])
+
+
+def recipes(stages: Mapping[str, Stage]) -> list[Recipe]:
+    """Return all recipes as this run is to have them: the command line has the last word.
+
+    Raises:
+        LoadError: every fault of every recipe, or of the command line.
+    """
+    return checkpoints.override(load(reserved=reserved(stages)))
 
 
 def default(recipes: Sequence[Recipe]) -> list[str]:

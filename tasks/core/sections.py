@@ -211,12 +211,12 @@ class Gate(Section):
     tool_call_valid: Share | None = None
 
 
-# What else a prompt has in the report, beside each model's answer.
-_IN_A_ROW = frozenset({"messages", "expect", "group", "then", "work", "report"})
+# What else the reports, the facts and the folder have, beside each model's own.
+_TAKEN = frozenset({"messages", "expect", "group", "then", "work", "report", "valid"})
 
 
 def _column(name: Any) -> Any:
-    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name) or name in _IN_A_ROW:
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name) or name in _TAKEN:
         raise ValueError("should be `base`, `tuned`, or another plain word for the report")
     return name
 
@@ -308,6 +308,7 @@ class Serve(Section):
     """How the model is served; where, is a setting."""
 
     by: Literal["xinference", "vllm"] = "xinference"
+    weights: Literal["merged", "adapter"] = "merged"
     engine: Literal["transformers", "vllm", "sglang", "llama.cpp", "mlx"] = "transformers"
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] | None = None
     model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] | None = None

@@ -143,6 +143,12 @@ class Settings:
     vllm_api_key: str = field(default="", repr=False)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def secrets(self) -> list[str]:
+        """The values that no message may hold."""
+        hidden = (getattr(self, each.name) for each in fields(self) if not each.repr)
+        return [value for value in hidden if value and isinstance(value, str)]
+
     def where(self, name: str) -> str:
         """Return where a setting was given, for messages."""
         return self.sources.get(name, f"default of {PREFIX}{name.upper()}")

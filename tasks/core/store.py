@@ -37,7 +37,7 @@ def keep(receipt: Manifest, place: Path) -> None:
     if any((place / file.path).is_symlink() for file in receipt.files):
         return
     try:
-        _link_all({place / file.path: blob(file.digest) for file in receipt.files})
+        _link_all({blob(file.digest): place / file.path for file in receipt.files})
         write(result(receipt.key), (place / manifest.NAME).read_bytes())
     except OSError as error:
         where = "another file system" if error.errno == errno.EXDEV else error.strerror
@@ -59,7 +59,7 @@ def restore(stage: str, model: str, key: str) -> Path | None:
     try:
         shutil.rmtree(scratch)
         scratch.mkdir()
-        _link_all({blob(file.digest): scratch / file.path for file in receipt.files})
+        _link_all({scratch / file.path: blob(file.digest) for file in receipt.files})
         manifest.write(replace(receipt, model=model), scratch)
         os.utime(result(key))
     except OSError as error:
@@ -160,16 +160,20 @@ def holds(path: Path, size: int, digest: str) -> bool:
 
 
 def _link_all(links: dict[Path, Path]) -> None:
-    """Link files to places, and carry their digests over: a new name changes a file's state."""
-    known = {path: digest for path in links if (digest := digests.known(path))}
-    for path, place in links.items():
+    """Link places to files, and carry their digests over: a new name changes a file's state.
+
+    Args:
+        links: the file of each place; several places may be one file.
+    """
+    known = {path: digest for path in links.values() if (digest := digests.known(path))}
+    for place, path in links.items():
         place.parent.mkdir(parents=True, exist_ok=True)
         # What lies there is taken for what it was only if it still is.
         if not _is_same(place, known.get(path)):
             place.unlink(missing_ok=True)
             _link(path, place)
     digests.remember_all(known)
-    digests.remember_all({links[path]: digest for path, digest in known.items()})
+    digests.remember_all({place: known[path] for place, path in links.items() if path in known})
 
 
 def _is_same(place: Path, digest: str | None) -> bool:

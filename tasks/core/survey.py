@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from .errors import UserError
 from .sections import Source
-from .sources import hub
+from .sources import hub, modelscope
 from .sources.source import NOT_OURS
 
 # A settings file of a model is never larger; a tokenizer_config.json may have a megabyte of tokens.
@@ -17,7 +17,7 @@ LARGEST = 8 << 20
 
 
 class Place(Protocol):
-    """Where files lie: a folder, or a repository on the Hub."""
+    """Where files lie: a folder, or a repository."""
 
     # Each file's size, by its path.
     @property
@@ -49,15 +49,19 @@ class Folder:
 
 
 class Repository:
-    """A repository on the Hub, at the commit that its revision means now."""
+    """A repository on the Hub or on ModelScope, at the commit that its revision means now."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.commit, found = hub.resolve(source)
-        self.files = {path: int(file["size"]) for path, file in sorted(found.items())}
+        self.server: Any = hub if source.hub else modelscope
+        self.commit, self.found = self.server.resolve(source)
+        self.files = {path: int(file["size"]) for path, file in sorted(self.found.items())}
 
     def head(self, path: str, most: int) -> bytes:
-        return hub.head(self.source, self.commit, path, most)
+        # ModelScope has a file at the commit that changed it last.
+        commit = self.found[path].get("commit", self.commit)
+        found: bytes = self.server.head(self.source, commit, path, most)
+        return found
 
 
 def document(place: Place, path: str) -> dict[str, Any]:

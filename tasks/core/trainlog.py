@@ -7,6 +7,7 @@ time: 0.30  data_time: 0.01  loss: 1.2  tflops: 0.1  tokens_per_sec: 4000  grad_
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,11 @@ class Record:
     values: Mapping[str, float]
     left: str
 
+    @property
+    def finite(self) -> dict[str, float]:
+        """The values that are numbers; JSON has no word for the others."""
+        return {name: value for name, value in self.values.items() if math.isfinite(value)}
+
     def line(self) -> str:
         """Return what a person wants to see of it."""
         parts = [f"{self.iteration}/{self.total}"]
@@ -44,7 +50,7 @@ class Record:
 
     def json(self) -> str:
         """Return the record as a JSON line."""
-        return json.dumps({"iter": self.iteration, "total": self.total, **self.values}) + "\n"
+        return json.dumps({"iter": self.iteration, "total": self.total, **self.finite}) + "\n"
 
 
 def from_json(line: str) -> Record | None:

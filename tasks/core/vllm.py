@@ -115,6 +115,11 @@ def start(recipe: Recipe, at: Place, extras: Sequence[str]) -> Start:
 def arguments(recipe: Recipe) -> list[str]:
     """Return vLLM's options beyond those that an image of ours has in its entrypoint."""
     asked, parser = _serve(recipe), tool_parser(recipe)
+    if asked.weights == "adapter":
+        raise UserError(
+            f"{recipe.file}: serve.weights: an adapter apart is for Xinference; take the key out, "
+            "or say `by: xinference`"
+        )
     words = ["--served-model-name", asked.name or recipe.name]
     context = serving.context_length(recipe)
     words += ["--max-model-len", str(context)] if context else []

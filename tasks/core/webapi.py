@@ -11,7 +11,7 @@ import json
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +22,10 @@ from .errors import UserError
 
 # A small model on a CPU takes its time over an answer.
 PATIENT = 300.0
+# One that runs says so at once.
+QUICK = 10.0
 
+SHORTEST = 4
 _MOST = 300
 
 
@@ -60,7 +63,8 @@ class Api:
     ) -> None:
         self.service, self.where = service, where
         self.endpoint = address(endpoint, where)
-        self.secrets = [secret for secret in secrets if secret]
+        self.secrets = list(secrets)
+        self._quick = min(timeout, QUICK)
         self._client = httpx.Client(
             headers={"User-Agent": "modelwright", **(headers or {})},
             timeout=httpx.Timeout(timeout, connect=min(timeout, 10)),
@@ -90,9 +94,40 @@ class Api:
         Raises:
             UserError: there is no answer, or it is not JSON.
         """
+        return self._ask(method, path, body, query, httpx.USE_CLIENT_DEFAULT)
+
+    def answers(self, path: str) -> bool:
+        """Return whether the service answers a question well, and soon."""
+        try:
+            return self._ask("GET", path, None, {}, self._quick).status == httpx.codes.OK
+        except UserError:
+            return False
+
+    def wait(self, path: str, seconds: float) -> None:
+        """Wait until the service answers a question well.
+
+        Raises:
+            UserError: it does not in that time; says what it did last.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                answer = self._ask("GET", path, None, {}, self._quick)
+                if answer.status == httpx.codes.OK:
+                    return
+                last = self.fault(f"GET {path}: {answer.status} for {seconds:.0f} s; see its log")
+            except UserError as error:
+                last = error
+            if time.monotonic() > end:
+                raise last
+            time.sleep(0.5)
+
+    def _ask(
+        self, method: str, path: str, body: Any, query: Mapping[str, str | int], timeout: Any
+    ) -> Answer:
         try:
             answer = self._client.request(
-                method, f"{self.endpoint}{path}", json=body, params=query or None
+                method, f"{self.endpoint}{path}", json=body, params=query or None, timeout=timeout
             )
         except httpx.TimeoutException:
             raise self.fault(
@@ -102,34 +137,18 @@ class Api:
             raise self.fault(
                 f"no answer ({self.told(error)}); is it up, and is {self.where} right?"
             ) from None
+        return self._answer(answer, f"{method} {path}")
+
+    def _answer(self, answer: httpx.Response, what: str) -> Answer:
         try:
             return Answer(answer.status_code, answer.json())
         except (json.JSONDecodeError, UnicodeDecodeError):
             if answer.status_code == httpx.codes.NOT_FOUND:
                 return Answer(answer.status_code, {"message": "there is no such call"})
             raise self.fault(
-                f"{method} {path}: {answer.status_code}, an answer that is not JSON "
+                f"{what}: {answer.status_code}, an answer that is not JSON "
                 f"({self.told(answer.text)}); is {self.where} the address of its API?"
             ) from None
-
-    def wait(self, path: str, seconds: float, is_up: Callable[[Answer], bool]) -> None:
-        """Wait until the service answers as it should.
-
-        Raises:
-            UserError: it does not in that time; says what it did last.
-        """
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                answer = self.ask("GET", path)
-                last = self.fault(f"GET {path}: {answer.status} for {seconds:.0f} s; see its log")
-                if is_up(answer):
-                    return
-            except UserError as error:
-                last = error
-            if time.monotonic() > end:
-                raise last
-            time.sleep(0.5)
 
     def fault(self, what: str) -> UserError:
         """Return an error about this service, without secrets."""
@@ -141,8 +160,9 @@ class Api:
         return self.masked(text if len(text) <= _MOST else f"{text[: _MOST - 3]}...")
 
     def masked(self, text: str) -> str:
+        """Return a text without our secrets; shorter ones than these are parts of common words."""
         for secret in self.secrets:
-            text = text.replace(secret, "***")
+            text = text.replace(secret, "***") if len(secret) >= SHORTEST else text
         return text
 
 

@@ -13,11 +13,11 @@ Needs a GPU and an xtuner toolchain, or MODELWRIGHT_TOOLCHAIN_XTUNER.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,11 +83,9 @@ def main() -> None:
     os.environ["MODELWRIGHT_BUILD"] = str(place.parent)
     if not (place / "convert" / "state.json").exists():
         started = time.time()
-        call = "import sys, pathlib, gpu_made as g; g.make(pathlib.Path(sys.argv[1]), *eval(sys.argv[2]))"
-        what = (options.shape, options.conversations, options.words)
-        subprocess.run(
-            [_python(), "-c", call, str(place), repr(what)], check=True, env=_environ(), cwd=HERE
-        )
+        what = (place, options.shape, options.conversations, options.words)
+        line = [_python(), str(HERE / "gpu_made.py"), *map(str, what)]
+        subprocess.run(line, check=True, env=_environ())
         print(f"made {options.shape} in {time.time() - started:.0f} s", flush=True)
     for ways in options.ways:
         devices = options.devices.split(",") if options.devices else [""] * 9
@@ -190,7 +188,7 @@ def report(name: str, place: Path, started: float, status: int | None) -> None:
         skip = max(2, len(first) // 5)
         span = first[-1]["time"] - first[skip - 1]["time"]
         tokens = sum(note["tokens"] for rank in notes for note in rank[skip:])
-        gaps = [b["time"] - a["time"] for a, b in zip(first, first[1:], strict=False)][skip - 1 :]
+        gaps = [b["time"] - a["time"] for a, b in itertools.pairwise(first)][skip - 1 :]
         found |= {
             "iterations": len(first),
             "tokens_per_second": round(tokens / span),

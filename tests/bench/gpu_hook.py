@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,5 +23,5 @@ class Note(Hook):  # type: ignore[misc]  # mmengine is untyped
         tokens = int(there.sum()) if there is not None else data["input_ids"].numel()
         memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
         note = {"tokens": tokens, "loss": float(outputs["loss"]), "memory": memory}
-        with open(f"{os.environ['BENCH_NOTES']}.{os.environ.get('RANK', 0)}", "a") as file:
+        with Path(f"{os.environ['BENCH_NOTES']}.{os.environ.get('RANK', 0)}").open("a") as file:
             file.write(json.dumps({"time": time.time(), **note}) + "\n")

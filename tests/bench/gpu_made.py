@@ -1,4 +1,4 @@
-"""Models of well-known shapes with random weights, and conversations: what tests/bench/gpu.py trains.
+"""Models of well-known shapes with random weights, and conversations, for tests/bench/gpu.py.
 
 Part of that script; it runs inside the xtuner toolchain.
 """
@@ -6,13 +6,16 @@ Part of that script; it runs inside the xtuner toolchain.
 from __future__ import annotations
 
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+Shapes = dict[str, tuple[int, ...]]
 COMMON = {"torch_dtype": "bfloat16", "tie_word_embeddings": False, "hidden_act": "silu"}
 SHAPES: dict[str, dict[str, Any]] = {
     "8b": {  # Llama-3-8B
@@ -58,30 +61,37 @@ def _weights(folder: Path, config: dict[str, Any]) -> None:
     k = d * config["num_key_value_heads"] // config["num_attention_heads"]
     # Its length divides no matrix, so that rows differ.
     block = (torch.randn(16_777_213, generator=torch.Generator().manual_seed(0)) * 0.02).bfloat16()
-    parts: list[dict[str, tuple[int, ...]]] = [
+    parts: list[Shapes] = [
         {"model.embed_tokens.weight": (v, d), "model.norm.weight": (d,)},
         {"lm_head.weight": (v, d)},
     ]
     for number in range(config["num_hidden_layers"]):
         at = f"model.layers.{number}"
-        part = {f"{at}.self_attn.{n}_proj.weight": (o, d) for n, o in zip("qkvo", (d, k, k, d))}
-        part |= {f"{at}.mlp.gate_proj.weight": (f, d), f"{at}.mlp.up_proj.weight": (f, d)}
-        part |= {f"{at}.mlp.down_proj.weight": (d, f)}
-        part |= {f"{at}.{n}_layernorm.weight": (d,) for n in ("input", "post_attention")}
+        part: Shapes = {
+            f"{at}.self_attn.q_proj.weight": (d, d),
+            f"{at}.self_attn.k_proj.weight": (k, d),
+            f"{at}.self_attn.v_proj.weight": (k, d),
+            f"{at}.self_attn.o_proj.weight": (d, d),
+            f"{at}.mlp.gate_proj.weight": (f, d),
+            f"{at}.mlp.up_proj.weight": (f, d),
+            f"{at}.mlp.down_proj.weight": (d, f),
+            f"{at}.input_layernorm.weight": (d,),
+            f"{at}.post_attention_layernorm.weight": (d,),
+        }
         if config["model_type"] == "qwen2":
-            part |= {f"{at}.self_attn.{n}_proj.bias": (o,) for n, o in zip("qkv", (d, k, k))}
+            part[f"{at}.self_attn.q_proj.bias"] = (d,)
+            part[f"{at}.self_attn.k_proj.bias"] = (k,)
+            part[f"{at}.self_attn.v_proj.bias"] = (k,)
         parts.append(part)
     with ThreadPoolExecutor(4) as pool:
-        done = list(pool.map(lambda item: _file(folder, *item, block), enumerate(parts)))
+        done = list(pool.map(partial(_file, folder, block), range(len(parts)), parts))
     index = {name: file for file, names in done for name in names}
     (folder / "model.safetensors.index.json").write_text(
         json.dumps({"metadata": {}, "weight_map": index})
     )
 
 
-def _file(
-    folder: Path, number: int, part: dict[str, tuple[int, ...]], block: torch.Tensor
-) -> tuple[str, list[str]]:
+def _file(folder: Path, block: torch.Tensor, number: int, part: Shapes) -> tuple[str, list[str]]:
     from safetensors.torch import save_file
 
     name = f"model-{number:05}.safetensors"
@@ -131,3 +141,7 @@ def _conversations(folder: Path, count: int, words: int) -> None:
             messages.append({"role": "assistant" if turn % 2 else "user", "content": text})
         rows.append(messages)
     Dataset.from_dict({"messages": rows}).save_to_disk(str(folder))
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

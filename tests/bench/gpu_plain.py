@@ -30,7 +30,8 @@ def main() -> None:
     def encode(messages: list[dict[str, str]]) -> tuple[list[int], list[int]]:
         ids, labels = tokenizer.encode("<|begin_of_text|>", add_special_tokens=False), [-100]
         for message in messages:
-            text = f"<|start_header_id|>{message['role']}<|end_header_id|>{message['content']}<|eot_id|>"
+            role = f"<|start_header_id|>{message['role']}<|end_header_id|>"
+            text = f"{role}{message['content']}<|eot_id|>"
             new = tokenizer.encode(text, add_special_tokens=False)
             ids += new
             labels += new if message["role"] == "assistant" else [-100] * len(new)
@@ -69,7 +70,7 @@ def main() -> None:
         optimizer.zero_grad()
         memory = torch.cuda.max_memory_allocated() if device == "cuda" else 0
         note = {"time": time.time(), "tokens": tokens, "loss": loss.item(), "memory": memory}
-        with open(f"{os.environ['BENCH_NOTES']}.0", "a") as file:
+        with Path(f"{os.environ['BENCH_NOTES']}.0").open("a") as file:
             file.write(json.dumps(note) + "\n")
 
 

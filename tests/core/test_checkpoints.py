@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from tasks.core import checkpoints
-from tasks.core.errors import LoadError
+from tasks.core.errors import LoadError, UserError
 from tasks.core.sections import Train
 from tests.conftest import Project
 from tests.core.model.test_checkpoint import saved
 
+CHOOSES = "evaluate: {prompts: p}\ncheckpoint: "
 TEXT = "base: {path: x}\ntrain: {prompt_template: default, max_iters: 30}\n"
 
 
@@ -49,6 +50,23 @@ def test_what_a_training_will_leave_is_known_where_its_length_is(
     more: dict[str, Any], left: list[int] | None
 ) -> None:
     assert checkpoints.left_by(Train(prompt_template="default", **more)) == left
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "refused"),
+    [("20", ""), ("last", ""), ("25", ""), ("10", "10"), ("24", "24"), ("[20, 5, last]", "5")],
+)
+def test_a_checkpoint_that_will_not_be_left_is_refused_before_training(
+    project: Project, checkpoint: str, refused: str
+) -> None:
+    text = "train: {prompt_template: default, max_iters: 25, save_steps: 5, save_total_limit: 2}\n"
+    recipe = project.recipe("m", f"base: {{path: x}}\n{text}{CHOOSES}{checkpoint}\n")
+    assert recipe.train
+    if not refused:
+        checkpoints.check_left(recipe, recipe.train)
+        return
+    with pytest.raises(UserError, match=rf"checkpoint: iter_{refused}\.pth .* leave 20, 25;"):
+        checkpoints.check_left(recipe, recipe.train)
 
 
 def ask(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
@@ -94,9 +112,6 @@ def test_a_word_that_means_nothing_is_refused(
     ask(monkeypatch, "adapter:m", word)
     with pytest.raises(LoadError, match=said):
         checkpoints.override([project.recipe("m", TEXT)])
-
-
-CHOOSES = "evaluate: {prompts: p}\ncheckpoint: "
 
 
 @pytest.mark.parametrize(

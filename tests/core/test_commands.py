@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tasks.core.paths import ROOT
 from tests.conftest import Project, doit
 
 TINY = Path("recipes/tiny-agent/base").absolute()
@@ -121,7 +122,8 @@ def test_gc_drops_unfinished_work_that_no_recipe_would_go_on_with(built: Project
         folder.mkdir()
         (folder / "part").write_text("x" * 1000)
     assert told(built, "gc", "--json")["freed"] == 1000
-    assert ours.exists() and not old.exists()
+    assert ours.exists()
+    assert not old.exists()
     (ours / "part").unlink()
     ours.rmdir()
 
@@ -166,7 +168,17 @@ def test_a_reader_that_goes_away_is_no_error(built: Project) -> None:
 
 @pytest.mark.parametrize(
     ("words", "near"),
-    [(["info", "bse:m"], "perhaps you meant 'base:m'?"), (["info"], "give one task")],
+    [
+        (["bse:m"], "'bse:m' is no task, perhaps you meant 'base:m'?"),
+        (["-s", "m", "nothing-like-it"], "is no task; `doit list --all` shows all"),
+        (["info", "bse:m"], "perhaps you meant 'base:m'?"),
+        (["info"], "give one task"),
+        (["plan", "bse:m"], "perhaps you meant 'base:m'?"),
+        (["why", "bse:m"], "perhaps you meant 'base:m'?"),
+        (["check", "bse:m"], "perhaps you meant 'base:m'?"),
+        (["list", "bse:m"], "perhaps you meant 'base:m'?"),
+        (["base:m", "--alwas-execute"], "perhaps you meant 'always-execute'?"),
+    ],
 )
 def test_a_task_that_there_is_not_is_said(built: Project, words: list[str], near: str) -> None:
     done = doit(*words, build=built.build, recipes=built.recipes)
@@ -184,6 +196,13 @@ def test_every_command_has_help(command: str) -> None:
     assert f"doit {command}" in text
     assert "--db-file" not in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("word", ["help", "--help", "-h"])
+def test_help_is_found_by_all_its_names(word: str) -> None:
+    done = subprocess.run(["./doitw", word], cwd=ROOT, capture_output=True, text=True)
+
+    assert done.stdout.startswith("Make for models"), done.stderr
 
 
 def test_help_has_every_command_on_a_line(built: Project) -> None:

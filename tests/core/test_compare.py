@@ -76,7 +76,7 @@ def test_two_models_are_compared_as_they_are_now(twice: Project) -> None:
 
     found = compared(twice, "m", "n")
     assert found["image.repository"] == ("a", "b")
-    assert found["archive"] == ("there", None)
+    assert found["only built here"] == ("archive", None)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,16 @@ def test_every_prompt_is_answered_in_its_place(recipe: Recipe, server: Server) -
     assert server.keys == {f"Bearer {KEY}"}
 
 
+def test_the_address_may_end_as_openai_s_clients_have_it(
+    recipe: Recipe, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"http://127.0.0.1:{server.server_port}/v1/"
+    monkeypatch.setenv("MODELWRIGHT_EVALUATE_ENDPOINT", address)
+    settings.current.cache_clear()
+    endpoint.ask(recipe, PROMPTS[:1], {"gpt": "x"})
+    assert server.bodies[0][0] == "/v1/chat/completions"
+
+
 def test_a_chat_goes_on_from_the_model_s_own_answer(recipe: Recipe, server: Server) -> None:
     turns = [Turn([{"role": "user", "content": text}]) for text in ("one", "two")]
     assert endpoint.ask(recipe, [Prompt(turns)], {"gpt": "x"}) == {"gpt": [["re: one", "re: two"]]}

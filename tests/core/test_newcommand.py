@@ -17,6 +17,8 @@ import yaml
 
 from tasks.core import basefacts, datafacts, newrecipe, recipe, survey
 from tests.conftest import Project, doit
+from tests.core.sources.test_modelscope import publish
+from tests.services import web
 from tests.services.hub import Hub
 
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}"
@@ -272,6 +274,23 @@ def test_a_repository_is_looked_at_without_its_weights(project: Project, hub: Hu
     assert sum(hub.sent.values()) < len(rows)
 
 
+def test_a_repository_on_modelscope_is_looked_at(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, chat, _ = BASES["internlm2-7b-agentflan"]
+    files = {
+        "config.json": json.dumps(config).encode(),
+        "tokenizer_config.json": json.dumps({"chat_template": chat}).encode(),
+    }
+    with web.running() as server:
+        publish(server, files, "c1")
+        monkeypatch.setenv("MODELSCOPE_ENDPOINT", server.url)
+        done = new(project, "m", "--base", "modelscope:org/model")
+
+    assert done.returncode == 0, done.stderr
+    assert written(project, "m")["base"] == {"modelscope": "org/model", "trust_remote_code": True}
+
+
 def test_the_address_of_a_repository_will_do(project: Project) -> None:
     done = new(project, "m", "--offline", "-b", "https://huggingface.co/THUDM/chatglm3-6b")
 
@@ -309,7 +328,8 @@ def test_a_repository_that_there_is_not_is_said(project: Project, hub: Hub) -> N
         ({"messages": []}, "openai"),
         ({"conversations": [{"from": "human"}]}, "sharegpt"),
         ({"instruction": "a", "input": "", "output": "b"}, "alpaca"),
-        ({"text": "a"}, None),
+        ({"text": "a"}, "text"),
+        ({"prompt": "a"}, None),
         ({"messages": "a"}, None),
     ],
 )
@@ -327,10 +347,17 @@ def test_the_form_of_rows_is_told_by_the_first(
     assert bool(found.keys) is (form is None)
 
 
+def test_text_files_are_texts(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Once upon a time.")
+
+    assert datafacts.of(survey.Folder(tmp_path)).format == "text"
+
+
 def test_a_dataset_without_rows_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").touch()
+    (tmp_path / "LICENSE.txt").touch()
 
-    assert "only .parquet" in datafacts.of(survey.Folder(tmp_path)).notes[0]
+    assert "only .parquet, .txt" in datafacts.of(survey.Folder(tmp_path)).notes[0]
 
 
 @pytest.mark.parametrize(

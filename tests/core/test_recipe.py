@@ -139,8 +139,8 @@ def test_a_number_is_read_however_it_is_written(project: Project, text: str) -> 
     assert found.lr == 0.0002
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "true", "1.5", "first", "[1, 2]", "null"])
-def test_a_checkpoint_is_last_or_an_iteration(project: Project, value: str) -> None:
+@pytest.mark.parametrize("value", ["0", "-1", "true", "1.5", "first", "{1: 2}", "null"])
+def test_a_checkpoint_is_a_word_or_an_iteration(project: Project, value: str) -> None:
     assert "checkpoint: should be `last`" in faults(project, f"{BASE}checkpoint: {value}\n")[0]
 
 

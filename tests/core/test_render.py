@@ -30,6 +30,13 @@ def test_nothing_is_escaped_for_html(tmp_path: Path) -> None:
     assert own(tmp_path, "{{ x }}", x="<a> & 'b'") == "<a> & 'b'"
 
 
+def test_what_goes_into_a_page_is_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "own.html.j2"
+    path.write_text("<p>{{ x }}</p>")
+
+    assert render.own_text(path, x="<a> & 'b'") == "<p>&lt;a&gt; &amp; &#39;b&#39;</p>"
+
+
 def test_a_recipe_s_template_may_extend_ours(tmp_path: Path) -> None:
     (tmp_path / "base.j2").write_text("{% block a %}a{% endblock %}")
     assert own(tmp_path, "{% extends 'base.j2' %}{% block a %}b{% endblock %}") == "b"

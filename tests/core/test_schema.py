@@ -70,6 +70,7 @@ OTHER: Mapping[str, Any] = {
     "base.architecture": "Qwen2ForCausalLM",
     "serve.by": "vllm",
     "serve.engine": "vllm",
+    "serve.weights": "adapter",
     "serve.context_length": 512,
     "serve.size": "7",
     "serve.format": "awq",

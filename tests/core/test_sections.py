@@ -15,6 +15,7 @@ from tasks.core.sections import (
     App,
     Base,
     Evaluate,
+    Gateway,
     Image,
     Merge,
     Onboard,
@@ -38,6 +39,8 @@ LEAST = {"prompt_template": "llama3_chat", "max_iters": 1}
         (Image, {"base": "scratch", "repository": "llms/llama3-8b_x.y", "tag": "v2.0.1"}),
         (Image, {"base": "scratch", "repository": "a", "tag": "a" * 128}),
         (Onboard, {"mount": "/root/llms/m"}),
+        (Gateway, {}),
+        (Gateway, {"name": "a b", "model": "org/m:7b", "group": "vip,default", "priority": -1}),
         (App, {"fastgpt": {}}),
     ],
 )
@@ -48,6 +51,10 @@ def test_a_part_takes_what_it_is_for(section: type[Section], values: dict[str, A
 @pytest.mark.parametrize(
     ("section", "values", "key"),
     [
+        (Gateway, {"name": "a" * 65}, "name"),
+        (Gateway, {"model": "one,two"}, "model"),
+        (Gateway, {"group": "a b"}, "group"),
+        (Gateway, {"priority": True}, "priority"),
         (Base, {"path": ""}, "path"),
         (Base, {"path": 7}, "path"),
         (Base, {"path": "a", "trust_remote_code": "perhaps"}, "trust_remote_code"),

@@ -109,3 +109,9 @@ def test_the_page_on_settings_has_every_one() -> None:
     told = re.findall(r"^\| MODELWRIGHT_(\w+) \|", page, re.MULTILINE)
 
     assert sorted(name.lower() for name in told) == sorted(settings.NAMES)
+
+
+def test_what_is_secret_is_known_as_such_and_not_shown(tmp_path: Path) -> None:
+    found = read(tmp_path, {"MODELWRIGHT_S3_SECRET_KEY": "hidden", "MODELWRIGHT_BUILD": "shown"})
+    assert found.secrets == ["hidden"]
+    assert "hidden" not in repr(found)

@@ -42,6 +42,13 @@ def test_a_result_comes_back_for_another_model_byte_for_byte(project: Project) -
     assert {f.path: (scratch / f.path).read_bytes() for f in found.files} == WEIGHTS
 
 
+def test_files_of_one_content_come_back_under_all_their_names(project: Project) -> None:
+    scratch = restored(kept(project, {"a": b"same", "b": b"same", "c/a": b"same"}))
+
+    assert scratch is not None
+    assert [(scratch / name).read_bytes() for name in ("a", "b", "c/a")] == [b"same"] * 3
+
+
 def test_keeping_and_restoring_copies_nothing(project: Project) -> None:
     scratch = restored(kept(project))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -70,6 +71,15 @@ def test_a_record_is_read_back_from_its_json_line() -> None:
     again = trainlog.from_json(record.json())
     assert again is not None
     assert (again.iteration, again.total, again.values) == (10, 250, record.values)
+
+
+@pytest.mark.parametrize("word", ["nan", "inf", "-inf"])
+def test_a_json_line_is_json_for_every_program(word: str) -> None:
+    record = trainlog.parse(LINE.replace("1.2345", word))
+    assert record is not None
+    told = json.loads(record.json(), parse_constant=pytest.fail)
+    assert "loss" not in told
+    assert told["lr"] == 5.0003e-03
 
 
 @pytest.mark.parametrize("line", ["", '{"iter": 1', "[]", "{}", "null"])

@@ -12,7 +12,7 @@ from tests.services.jsonserver import HTML, Reply, Request, Service
 
 PASSWORD, ROOT_KEY, KEY = "password-of-a-test", "root-key-of-a-test", "fastgpt-key-of-a-test"
 COOKIE = "session-of-a-test"
-HIDDEN = ("customCQPrompt", "customExtractPrompt", "defaultSystemChatPrompt", "defaultConfig")
+HIDDEN = ("customCQPrompt", "customExtractPrompt", "defaultSystemChatPrompt")
 DEPRECATED = ("datasetProcess", "usedInClassify", "usedInExtractFields", "usedInToolCall")
 
 
@@ -93,7 +93,7 @@ class FastGPT(Service):
     def init(self, request: Request) -> Reply:
         known = {"bufferId": "b", "feConfigs": {"systemTitle": "FastGPT"}}
         if not self.in_database:
-            shown = [{k: v for k, v in one.items() if k not in HIDDEN} for one in self.listed]
+            shown = [{**one, **dict.fromkeys(HIDDEN, "")} for one in self.listed]
             return self.good({**known, "systemVersion": self.version, "llmModels": shown})
         if self.is_root(request):
             return self.good({**known, "systemVersion": self.version})

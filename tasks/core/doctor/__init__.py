@@ -58,8 +58,11 @@ CHECKS: Mapping[str, tuple[Callable[[], str], str]] = {
     "disk": (machine.disk, ""),
     "memory": (machine.memory, ""),
     "GPUs": (machine.gpus, "no nvidia-smi: everything runs on the CPU"),
-    "xtuner": (lambda: machine.toolchain("xtuner"), "not made yet; the first training makes it"),
-    "xinference": (
+    "toolchain xtuner": (
+        lambda: machine.toolchain("xtuner"),
+        "not made yet; the first training makes it",
+    ),
+    "toolchain xinference": (
         lambda: machine.toolchain("xinference"),
         "not made yet; `serve` makes it, where Xinference runs here",
     ),

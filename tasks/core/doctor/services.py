@@ -103,7 +103,7 @@ def fastgpt() -> str:
         if there.api:
             there.api.wait(0)
         keeps = there.keeps_in()
-        if there.api and found.fastgpt_password:
+        if there.api and there.api.settings.fastgpt_password:
             there.api.log_in()
     return f"{found.fastgpt_endpoint or found.fastgpt_dir}: keeps its models in its {keeps}"
 

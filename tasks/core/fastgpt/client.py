@@ -23,6 +23,8 @@ DATABASE: Version = (4, 8, 20)
 ROOT = "root"
 INIT = "/api/common/system/getInitData"
 MODELS = "/api/core/ai/model"
+# What a list of models never shows: it has an empty text instead.
+HIDDEN = ("customCQPrompt", "customExtractPrompt", "defaultSystemChatPrompt")
 # Newer releases take these out of what they store.
 DROPPED = (
     "datasetProcess", "usedInClassify", "usedInExtractFields", "usedInToolCall",
@@ -35,13 +37,12 @@ class FastGPT:
 
     def __init__(self, settings: Settings, timeout: float = PATIENT) -> None:
         self.settings = settings
-        secrets = [settings.fastgpt_password, settings.fastgpt_key, settings.fastgpt_root_key]
         self._hashed = hashlib.sha256(settings.fastgpt_password.encode()).hexdigest()
         self.api = Api(
             "FastGPT",
             settings.fastgpt_endpoint,
             settings.where("fastgpt_endpoint"),
-            secrets=[*secrets, self._hashed if settings.fastgpt_password else ""],
+            secrets=[*settings.secrets, self._hashed],
             timeout=timeout,
         )
         self._known = False
@@ -53,14 +54,11 @@ class FastGPT:
 
     def is_up(self) -> bool:
         """Return whether it answers."""
-        try:
-            return self.api.ask("GET", INIT).status == 200
-        except UserError:
-            return False
+        return self.api.answers(INIT)
 
     def wait(self, seconds: float) -> None:
         """Wait until it answers."""
-        self.api.wait(INIT, seconds, lambda answer: answer.status == 200)
+        self.api.wait(INIT, seconds)
 
     def version(self) -> Version | None:
         """Return its version; newer releases tell it only to who has logged in."""
@@ -101,7 +99,7 @@ class FastGPT:
         found = next((one for one in there if one.get("model") == name), None)
         body: dict[str, Any] = {"metadata": metadata}
         if found and "id" in found:
-            self.ask("PUT", f"{MODELS}/update", {"id": found["id"], **body})
+            self.ask("PUT", f"{MODELS}/update", {**_named(found), **body})
         elif any("id" in one for one in there):
             self.ask("POST", f"{MODELS}/create", {"model": name, "isShared": True, **body})
         else:
@@ -219,8 +217,10 @@ def _plain(value: Any) -> Any:
 
 
 def _named(found: dict[str, Any]) -> dict[str, str]:
-    key = "id" if "id" in found else "model"
-    return {key: str(found[key])}
+    """Return how a release names a model: by its name, or by an id under one of two words."""
+    if "id" in found:
+        return {"id": str(found["id"]), "modelId": str(found["id"])}
+    return {"model": str(found["model"])}
 
 
 def _is_good(answer: Answer) -> bool:

@@ -6,6 +6,8 @@ held against what is there, and comes out again; nothing else is touched.
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 from .. import console, paths, settings
 from ..errors import UserError
 from ..webapi import PATIENT
-from . import client, configfile, stack
+from . import client, configfile, passwords, stack
 from .client import FastGPT
 from .indatabase import InDatabase
 from .infile import InFile
@@ -37,6 +39,19 @@ class Home:
 
     def __init__(self, folder: Path | None, api: FastGPT | None, log: Path) -> None:
         self.folder, self.api, self.log = folder, api, log
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold FastGPT's folder: two models at once must not write one file over the other's."""
+        if not self.folder:
+            yield
+            return
+        place = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(place)
 
     def keeps_in(self) -> str:
         """Return where this release keeps its models.
@@ -67,7 +82,7 @@ class Home:
             there = stack.find(self.folder)
             if there is None:
                 there = stack.make(self.folder)
-                console.say(f"   {there} made, with passwords in {there.parent / stack.PASSWORDS}")
+                console.say(f"   {there} made, with passwords in {there.parent / passwords.NAME}")
             if not configfile.find(self.folder):
                 (self.folder / configfile.NAME).write_text("{}\n", encoding="utf-8")
             stack.up(there, self.log)
@@ -90,14 +105,15 @@ class Home:
         if not self.folder:
             self.wait()
         place = self.keeps_in()
-        known = state if state.get("model") == made["model"] else {}
+        same = (state.get("model"), state.get("kept_in")) == (made["model"], place)
+        known = state if same else {}
         if state.get("kept_in") and not known:
             self.take_back(state)
         if place == FILE:
             found = self._file().give(made, known)
-        elif settings.current().fastgpt_password or not self._can_import():
+        elif not self._must_import():
             self.start()
-            found = self._database().give(made, known if known.get("kept_in") == place else {})
+            found = self._database().give(made, known)
         else:
             found = self._database().take_over(self._file(), made, known)
         return {"model": made["model"], "kept_in": place, **found}
@@ -106,6 +122,8 @@ class Home:
         """Return how FastGPT has not the entry that it was given, or nothing."""
         if state.get("kept_in") not in (FILE, DATABASE):
             return "never given to FastGPT"
+        if self.api and not self.api.is_up():
+            return f"{self.api.name} does not answer"
         place = self.keeps_in()
         if place != state["kept_in"]:
             return f"this FastGPT keeps its models in its {place.removesuffix('.json')} now"
@@ -114,9 +132,12 @@ class Home:
 
     def take_back(self, state: State) -> list[str]:
         """Take an entry out, or put back the one before it; return a line on each thing."""
-        is_file = state["kept_in"] == FILE
-        lines = self._file().take_back(state, rereads=is_file) if state.get("in_file") else []
-        return lines if is_file else [*lines, *self._database().take_back(state)]
+        lines = []
+        if state.get("in_file"):
+            lines += self._file().take_back(state, rereads=self.keeps_in() == FILE)
+        if state["kept_in"] == DATABASE:
+            lines += self._database().take_back(state)
+        return lines
 
     def chat(self, question: str) -> str:
         """Return the answer of one of FastGPT's applications."""
@@ -143,8 +164,10 @@ class Home:
             )
         return InDatabase(self.api)
 
-    def _can_import(self) -> bool:
-        return bool(self.folder and self.api and settings.current().fastgpt_root_key)
+    def _must_import(self) -> bool:
+        """Return whether the root key is all that is known: it does for the import call alone."""
+        known = self.api.settings if self.api else None
+        return bool(self.folder and known and known.fastgpt_root_key and not known.fastgpt_password)
 
 
 @contextmanager
@@ -154,7 +177,7 @@ def at(log: Path, timeout: float = PATIENT) -> Iterator[Home]:
     Raises:
         UserError: the folder in the settings is none.
     """
-    found = settings.current()
+    found = passwords.completed(settings.current())
     folder = None
     if found.fastgpt_dir:
         folder = paths.inside(Path(found.fastgpt_dir))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import console, settings
+from .. import console
 from ..errors import UserError
 from . import client, configfile
 from .client import FastGPT
@@ -35,7 +35,7 @@ class InDatabase:
 
     def lacking(self, made: dict[str, Any]) -> str:
         """Return how the database has not the model; nothing where it cannot be read."""
-        if not settings.current().fastgpt_password:
+        if not self.api.settings.fastgpt_password:
             return ""
         wrong = client.differences(self.api.model(made["model"]), client.metadata(made))
         return f"'{made['model']}' has another {', '.join(wrong)}" if wrong else ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import console
 from ..errors import UserError
-from . import configfile, stack
+from . import client, configfile, stack
 
 if TYPE_CHECKING:
     from .home import Home, State
@@ -106,6 +106,7 @@ class InFile:
 
 
 def shows(listed: list[dict[str, Any]] | None, made: dict[str, Any]) -> bool:
-    """Return whether a FastGPT's list has an entry; it does not show all fields of it."""
+    """Return whether a FastGPT's list has an entry, as far as it shows it."""
+    seen = [name for name in made if name not in client.HIDDEN]
     same = [one for one in listed or [] if one.get("model") == made["model"]]
-    return any(all(made[key] == one[key] for key in made if key in one) for one in same)
+    return any(all(made[name] == one[name] for name in seen if name in one) for one in same)

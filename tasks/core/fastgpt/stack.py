@@ -7,9 +7,7 @@ passwords made on the spot; nobody else may read that.
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,13 +17,12 @@ import yaml
 
 from .. import console, process, render
 from ..errors import UserError
-from . import client
+from . import client, passwords
 from .client import Version
 
 TEMPLATE = "fastgpt-compose.yaml.j2"
 NAME = "docker-compose.yml"
 NAMES = (NAME, "docker-compose.yaml", "compose.yaml", "compose.yml")
-PASSWORDS = ".env"
 # 4.8.14 is the document's own generation: chat models in config.json.
 RELEASE = "v4.8.14"
 IMAGES = {
@@ -37,17 +34,11 @@ IMAGES = {
     "oneapi": "ghcr.io/songquanpeng/one-api:v0.6.10",
 }
 FASTGPT = re.compile(r"(^|/)fastgpt(-pro)?:")
-NEEDED = re.compile(r"\$\{(\w+):\?")
 
 
 def compose() -> str:
     """Return our compose file: FastGPT with pgvector, MongoDB, One API and MySQL."""
     return render.text(TEMPLATE, images=IMAGES)
-
-
-def needed(text: str) -> list[str]:
-    """Return the variables without which a compose file does not start."""
-    return list(dict.fromkeys(NEEDED.findall(text)))
 
 
 def find(folder: Path) -> Path | None:
@@ -58,15 +49,7 @@ def find(folder: Path) -> Path | None:
 def make(folder: Path) -> Path:
     """Put our compose file into a folder, and passwords beside it where there are none yet."""
     path, text = folder / NAME, compose()
-    env = folder / PASSWORDS
-    there = env.read_text(encoding="utf-8") if env.exists() else ""
-    known = {line.partition("=")[0].strip() for line in there.splitlines()}
-    missing = [name for name in needed(text) if name not in known and not os.environ.get(name)]
-    lines = "".join(f"{name}={secrets.token_hex(16)}\n" for name in missing)
-    if lines:
-        handle = os.open(env, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(lines if not there or there.endswith("\n") else f"\n{lines}")
+    passwords.fill(folder, text)
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -95,9 +78,12 @@ def up(path: Path, log: Path) -> None:
     Raises:
         UserError: there is no Docker, or it refuses.
     """
-    command = [*program(), "-f", str(path), "up", "--detach"]
+    file = path.resolve()
+    command = [*program(), "-f", str(file), "up", "--detach"]
     console.say(f"   {' '.join(command)}")
-    process.run(command, log, what_next=_next(path))
+    # Older releases look for .env where they are started.
+    cwd, told = file.parent, console.status
+    process.run(command, log, cwd=cwd, each_line=told, what_next=_next(path))
 
 
 def restart(config: Path, log: Path) -> bool:
@@ -141,8 +127,8 @@ def program() -> list[str]:
 
 
 def _next(path: Path) -> str:
-    missing = ", ".join(needed(path.read_text(encoding="utf-8", errors="replace")))
-    known = f"it needs {missing}, in {path.parent / PASSWORDS} or in the environment; " * bool(
+    missing = ", ".join(passwords.needed(path.read_text(encoding="utf-8", errors="replace")))
+    known = f"it needs {missing}, in {path.parent / passwords.NAME} or in the environment; " * bool(
         missing
     )
     return f"{known}`docker compose -f {path} logs` tells more"

@@ -43,7 +43,9 @@ def connect(timeout: float = PATIENT) -> Gateway:
     Raises:
         UserError: a setting is missing or wrong.
     """
-    found = settings.current()
+    from ..fastgpt import passwords
+
+    found = passwords.completed(settings.current())
     chosen = KINDS[kind()]
     if not found.gateway_endpoint:
         raise UserError(

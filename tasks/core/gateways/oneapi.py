@@ -11,8 +11,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
-
 from ..errors import UserError
 from ..settings import Settings
 from ..webapi import Answer, Api, chat, refusal
@@ -40,12 +38,7 @@ class OneApi:
             self.service,
             settings.gateway_endpoint,
             settings.where("gateway_endpoint"),
-            secrets=[
-                settings.gateway_token,
-                settings.gateway_password,
-                settings.gateway_key,
-                settings.gateway_upstream_key,
-            ],
+            secrets=settings.secrets,
             timeout=timeout,
         )
         self._known = False
@@ -55,13 +48,10 @@ class OneApi:
         return self.api.name
 
     def is_up(self) -> bool:
-        try:
-            return self.api.ask("GET", STATUS).status == httpx.codes.OK
-        except UserError:
-            return False
+        return self.api.answers(STATUS)
 
     def wait(self, seconds: float) -> None:
-        self.api.wait(STATUS, seconds, lambda answer: answer.status == 200)
+        self.api.wait(STATUS, seconds)
 
     def fields(self, channel: Channel) -> Fields:
         mapping = {channel.model: channel.served} if channel.model != channel.served else {}

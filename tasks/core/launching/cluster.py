@@ -31,7 +31,11 @@ ENDED: Mapping[str, str] = {
     "REVOKED": "another cluster took it",
     "UNKNOWN": "Slurm remembers it no more; run doit again to go on from its newest checkpoint",
 }
-SETTLING = ("COMPLETING", "STAGE_OUT", "SIGNALING")
+# Why a job waits that will never have its turn.
+HOPELESS = (
+    *("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints"),
+    *("AccountNotAllowed", "QOSNotAllowed", "InvalidAccount", "InvalidQOS"),
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,10 @@ class State:
     @property
     def waits(self) -> bool:
         return self.name in ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
+
+    @property
+    def is_hopeless(self) -> bool:
+        return self.waits and self.reason in HOPELESS
 
     @property
     def on(self) -> str:

@@ -46,7 +46,7 @@ def last_words(lines: Sequence[str]) -> list[str]:
     # A process that fails takes the others along, who then complain of their connection.
     causes = [n for n in errors if not re.search(GONE, told[n])] or errors
     end = causes[-1] + 1 if causes else end
-    return told[max(0, end - SHOWN) : end]
+    return [line for line in told[:end] if not AFTERMATH.search(line)][-SHOWN:]
 
 
 def advise(text: str, train: Train) -> list[str]:

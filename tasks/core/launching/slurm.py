@@ -55,7 +55,7 @@ def run(job: Job, each_line: Callable[[str], None]) -> None:
         follower = Follower(job, number, each_line)
         try:
             follower.follow()
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit, Hopeless):
             cluster.cancel(number)
             _forget(job)
             console.say(f"   job {number} cancelled")
@@ -158,6 +158,10 @@ def _status(job: Job) -> Status:
     return Status((job.folder / "slurm-status").absolute())
 
 
+class Hopeless(UserError):
+    """The cluster will never run the job."""
+
+
 class Follower:
     """Reads a job's log while it is written, until the job has ended."""
 
@@ -201,7 +205,17 @@ class Follower:
             time.sleep(LOOK)
 
     def _tell(self, state: State) -> None:
-        """Say what changed, and while the job waits, why."""
+        """Say what changed, and while the job waits, why.
+
+        Raises:
+            Hopeless: it waits for what there is not.
+        """
+        if state.is_hopeless:
+            raise Hopeless(
+                f"Slurm's job {self.number} would wait for ever ({state.reason}): lower "
+                "train.launch.processes or nodes, or say in MODELWRIGHT_SLURM_OPTIONS what the "
+                "partition allows, such as --cpus-per-task=4 or --time=1-0"
+            )
         if state.waits:
             console.status(f"job {self.number} waits: {state.reason or 'for its turn'}")
         if state.name != self.state.name and not state.has_ended:

@@ -20,6 +20,8 @@ LOGITS = 2048
 OVERHEAD = 2.5e9
 # Shares of a device's peak that were reached, without and with our fast path.
 REACHED = {False: 0.28, True: 0.48}
+# What is left of that when weights come from the host.
+OFFLOADED = 0.19
 # The time of a layer computed a second time, in its first one's.
 AGAIN = 0.44
 
@@ -146,7 +148,7 @@ def speed(shape: Shape, load: Load, devices: Devices) -> float:
     """
     operations = (6 if load.method == "full" else 4) * (shape.linear + shape.head)
     again = 1 + AGAIN * load.recomputed / shape.layers
-    reached = REACHED[load.fast] * (0.1 if load.deepspeed.endswith("_offload") else 1)
+    reached = REACHED[load.fast] * (OFFLOADED if load.deepspeed.endswith("_offload") else 1)
     # A row of few tokens leaves most of a device idle.
     busy = min(1.0, 0.1 + load.tokens / 4096)
     return load.devices * devices.peak * reached * busy / (operations * again)

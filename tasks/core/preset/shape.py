@@ -61,8 +61,8 @@ def read(path: Path) -> Shape:
         UserError: it does not say what is needed.
     """
     try:
-        return of(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        return of(dict(json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, LookupError, TypeError, ZeroDivisionError) as error:
         raise UserError(
             f"{path}: train.preset cannot tell the model's size from it ({error!r}); "
             "take the preset out of the recipe and say batch_size and the rest yourself"
@@ -73,7 +73,10 @@ def of(config: dict[str, Any]) -> Shape:
     """Return the shape in a config; ChatGLM and Qwen 1 have names of their own for some sizes."""
 
     def size(*names: str) -> int:
-        return int(next(config[name] for name in names if config.get(name)))
+        there = [config[name] for name in names if config.get(name)]
+        if not there:
+            raise KeyError(names[0])
+        return int(there[0])
 
     heads = size("num_attention_heads")
     hidden = size("hidden_size")

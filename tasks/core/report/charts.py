@@ -11,7 +11,7 @@ from html import escape
 from .curves import Curve
 
 WIDTH, HEIGHT = 360, 190
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 24
+LEFT, RIGHT, TOP, BOTTOM = 46, 16, 10, 24
 
 
 @dataclass(frozen=True)

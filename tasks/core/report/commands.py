@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from .. import paths, toolchain
 from ..errors import UserError
 from ..recipe import Recipe
 from .state import Step
+
+# A stage works in a folder aside, see paths.scratch.
+SCRATCH = re.compile(r"/\.([a-z]+)-[0-9a-f]{12}\b")
 
 
 def reproduce(recipe: Recipe, steps: Sequence[Step]) -> dict[str, Any]:
@@ -55,4 +59,5 @@ def relative(command: str) -> str:
     with contextlib.suppress(UserError):
         command = command.replace(toolchain.python("xtuner"), "python")
     build = paths.build()
+    command = SCRATCH.sub(r"/\1", command)
     return command.replace(f"{paths.ROOT}/", "").replace(str(build.absolute()), build.name)

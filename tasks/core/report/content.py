@@ -62,7 +62,7 @@ def summary(recipe: Recipe, found: Mapping[str, Step]) -> dict[str, str]:
         told["Last loss"] = charts.number(facts["train"]["loss"])
     seconds = [step.seconds for step in found.values() if step.seconds is not None]
     if seconds:
-        told["Time"] = duration(sum(seconds))
+        told["Time here"] = duration(sum(seconds))
     if weights:
         told["Weights"] = size(weights.size)
     if "digest" in facts.get("image", {}):

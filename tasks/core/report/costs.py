@@ -32,6 +32,7 @@ def table(recipe: Recipe, steps: Sequence[Step]) -> dict[str, Any]:
         "devices": devices(recipe, made),
         "seconds": duration(sum(step.seconds or 0 for step in made)),
         "bytes": size(sum(step.receipt.size for step in made if step.receipt)),
+        "restored": sum(step.run.get("how") == "restored" for step in made if step.run),
         "runs": len(spent),
         "spent": duration(sum(line["seconds"] for line in spent)),
     }

@@ -73,6 +73,6 @@ def _facts(found: Mapping[str, float]) -> Iterator[tuple[str, str]]:
         yield "tokens a second, mean", charts.number(found["tokens_per_sec"])
     if "seconds_per_iteration" in found:
         yield "seconds an iteration, mean", charts.number(found["seconds_per_iteration"])
-        yield "of that, waiting for data", f"{100 * found['waiting']:.1f} %"
+        yield "of that, waiting for data", f"{100 * found['waiting']:.1f}%"
     if "memory" in found:
         yield "memory of a device, most", size(found["memory"])

@@ -89,24 +89,12 @@ def head(source: Source, commit: str, path: str, most: int) -> bytes:
         UserError: no access, no network.
     """
     with explained(source):
-        import httpx2
         from huggingface_hub import hf_hub_url
         from huggingface_hub.utils._headers import build_hf_headers
-        from huggingface_hub.utils._http import hf_raise_for_status
 
         kind, name = _kind(source), str(source.hub)
         url = hf_hub_url(name, path, repo_type=kind, revision=commit, endpoint=endpoint())
-        headers = {**build_hf_headers(), "Range": f"bytes=0-{most - 1}"}
-        found = b""
-        with httpx2.stream(
-            "GET", url, headers=headers, follow_redirects=True, timeout=30
-        ) as answer:
-            hf_raise_for_status(answer)
-            for piece in answer.iter_bytes():
-                found += piece
-                if len(found) >= most:
-                    break
-    return found[:most]
+        return downloads.head(url, build_hf_headers(), most)
 
 
 def endpoint() -> str:

@@ -57,6 +57,16 @@ def fetch(source: Source, commit: str, files: Mapping[str, Mapping[str, Any]], i
         downloads.fetch(remotes, into, _headers())
 
 
+def head(source: Source, commit: str, path: str, most: int) -> bytes:
+    """Return the first bytes of a file, to look at; nothing is kept.
+
+    Raises:
+        UserError: no access, no network.
+    """
+    with downloads.explained(source.label, endpoint(), TOKEN):
+        return downloads.head(_url(source, path, commit), _headers(), most)
+
+
 def endpoint() -> str:
     """Return ModelScope's address without a slash at its end."""
     return (os.environ.get("MODELSCOPE_ENDPOINT") or "https://modelscope.cn").rstrip("/")

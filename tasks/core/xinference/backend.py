@@ -32,9 +32,15 @@ def api_key() -> str:
 def depends(recipe: Recipe) -> dict[str, Any]:
     """Return what the stage waits for: the model, and the toolchain where it runs here."""
     return {
-        "file_dep": [paths.manifest(recipe.name, recipe.weights)],
+        "file_dep": [paths.manifest(recipe.name, stage) for stage in stages(recipe)],
         "task_dep": ["toolchain:xinference"] if serving.way(server.KIND) == "local" else [],
     }
+
+
+def stages(recipe: Recipe) -> list[str]:
+    """Return the stages whose folders are served: the model's, or the base's and the adapter's."""
+    apart = registration.serve(recipe).weights == "adapter" and recipe.tuned
+    return ["base", "adapter"] if apart else [recipe.weights]
 
 
 def key(recipe: Recipe) -> dict[str, Any]:
@@ -56,16 +62,17 @@ def serve(recipe: Recipe, at: Place, folder: Path, receipt: Manifest | None) -> 
     from . import models
     from .client import Client
 
-    weights = paths.output(recipe.name, recipe.weights)
+    weights, *adapters = (paths.output(recipe.name, stage) for stage in stages(recipe))
     asked = registration.serve(recipe)
     own = recipe.beside(asked.chat_template) if asked.chat_template else None
     wanted = _registration(recipe, at, chatmodel.read(weights, own), weights)
     launch = models.launch_values(recipe, at, wanted["model_specs"][0])
+    launched = launch | models.with_adapters(recipe, [server.uri(at, each) for each in adapters])
     with Client(at.endpoint, serving.timeout()) as there:
         trust = recipe.base.trust_remote_code
         server.ensure(at, server.needs(at, weights, trust=trust), there)
         there.authorize()
-        models.bring(there, recipe, wanted, launch, dict(receipt.facts) if receipt else {})
+        models.bring(there, recipe, wanted, launched, dict(receipt.facts) if receipt else {})
         tools = "tools" in wanted["model_ability"]
         answers = questions.ask(there, launch["model_uid"], recipe, tools=tools)
     models.write(folder, wanted, weights)
@@ -118,8 +125,8 @@ def parser(recipe: Recipe) -> str | None:
 
 def _registration(recipe: Recipe, at: Place, model: ChatModel, weights: Path) -> dict[str, Any]:
     """Return the registration that the server is to have, with its mark."""
-    receipt = manifest.read(paths.manifest(recipe.name, recipe.weights))
-    assert receipt is not None
+    receipts = [manifest.read(paths.manifest(recipe.name, stage)) for stage in stages(recipe)]
+    content = manifest.digest_of([receipt.content for receipt in receipts if receipt])
     context = serving.context_length(recipe)
     if context is None:
         raise UserError(
@@ -127,4 +134,4 @@ def _registration(recipe: Recipe, at: Place, model: ChatModel, weights: Path) ->
             "it was made for"
         )
     made = registration.version2(recipe, model, server.uri(at, weights), context, parser(recipe))
-    return registration.marked(made, receipt.content)
+    return registration.marked(made, content)

@@ -99,7 +99,7 @@ class Client(Api):
 
     def who_may(self) -> str:
         """Return who may register and launch models, for a message about a refusal."""
-        key = "an API key may only ask; " if self.key and not self.user else ""
+        key = "an API key may only ask; " if self.key and not self.password else ""
         return (
             f"{key}set MODELWRIGHT_XINFERENCE_USER and MODELWRIGHT_XINFERENCE_PASSWORD to an "
             "account that may register and launch models"

@@ -8,7 +8,7 @@ mark of this model is never touched.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,15 @@ def launch_values(recipe: Recipe, at: Place, spec: Mapping[str, Any]) -> Values:
     }
 
 
+def with_adapters(recipe: Recipe, uris: Sequence[str]) -> Values:
+    """Return what a launch needs beside its values for adapters on top of the base.
+
+    It stays out of the facts, as it holds paths; the adapter's content is in the mark.
+    """
+    found = [{"lora_name": recipe.name, "local_path": uri} for uri in uris]
+    return {"peft_model_config": {"lora_list": found}} if found else {}
+
+
 def bring(there: Client, recipe: Recipe, wanted: Values, launch: Values, old: Values) -> None:
     """Make the server have a registration and run a model on it.
 
@@ -69,7 +78,8 @@ def bring(there: Client, recipe: Recipe, wanted: Values, launch: Values, old: Va
     kept = _register(there, recipe, wanted)
     if running:
         same = running.get("model_description") == wanted["model_description"]
-        if kept and same and _is_alike(running, launch) and old.get("launch", launch) == launch:
+        told = {key: value for key, value in launch.items() if key != "peft_model_config"}
+        if kept and same and _is_alike(running, launch) and old.get("launch", told) == told:
             return
         there.terminate(uid)
     console.status(f"launching {uid}")

@@ -20,7 +20,6 @@ FAMILIES = {
     "glm5": "glm-4.5",
     "minimax": "MiniMax-M2",
     "minicpm5": "minicpm5-1b",
-    "gemma": "gemma-4",
     "deepseek-r1": "deepseek-r1-0528",
     "deepseek-v3.1": "Deepseek-V3.1",
     "deepseek-v3.2": "DeepSeek-V3.2",
@@ -31,7 +30,6 @@ PARSERS = {
     "llama3_json": "llama3",
     "glm45": "glm5",
     "minimax_m2": "minimax",
-    "gemma4": "gemma",
 }
 MARK = re.compile(r"modelwright:(?P<model>\S+)@(?P<digest>[0-9a-f]{12})$")
 

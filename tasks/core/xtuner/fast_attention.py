@@ -61,9 +61,10 @@ def install() -> None:
         lengths = _lengths[0] if module.training else None
         if lengths is None:
             options = {**rest, "sliding_window": sliding_window}
-            return original(  # type: ignore[no-any-return]
+            found: tuple[torch.Tensor, None] = original(
                 module, query, key, value, attention_mask, dropout, scaling, **options
             )
+            return found
         return packed(query, key, value, lengths, scaling, sliding_window), None
 
     ALL_ATTENTION_FUNCTIONS["sdpa"] = attend
@@ -125,11 +126,12 @@ def _varlen(
     longest = max(lengths.spans)
     # squeeze, not [0]: the gradient of an index is a copy into zeros.
     flat = [t.squeeze(0).transpose(0, 1) for t in (query, key, value)]
+    window = {"window_size_left": reach - 1, "window_size_right": 0} if reach else {}
     found = torch.ops.aten._flash_attention_forward(
-        *flat, lengths.ends, lengths.ends, longest, longest, 0.0, True, False, scale=scaling,
-        window_size_left=None if reach is None else reach - 1, window_size_right=None if reach is None else 0,
+        *flat, lengths.ends, lengths.ends, longest, longest, 0.0, True, False,
+        scale=scaling, **window,
     )  # fmt: skip
-    return found[0].unsqueeze(0)  # type: ignore[no-any-return]
+    return found[0].unsqueeze(0)
 
 
 def _band(size: int, reach: int, device: torch.device) -> torch.Tensor:

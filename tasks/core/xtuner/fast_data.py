@@ -87,26 +87,28 @@ def collate(rows: Sequence[dict[str, Any]], split: int = 1) -> dict[str, Any]:
     ends = torch.tensor([0, *spans]).cumsum(0).to(torch.int32)
     targets = torch.cat([labels[1:], torch.tensor([IGNORED])])
     targets[ends[1:].long() - 1] = IGNORED
-    weights = _weights(targets, [len(row["input_ids"]) for row in rows], split)
+    counts = _counts(targets, [len(row["input_ids"]) for row in rows], split)
     learned = (targets != IGNORED).nonzero()[:, 0]
     data = {
         "input_ids": ids[None],
         "position_ids": torch.cat([torch.arange(span) for span in spans])[None],
         "learned": learned,
         "targets": targets[learned],
-        "weights": weights[learned],
+        "counts": counts[learned],
         "ends": ends,
         "spans": tuple(spans),
     }
     return {"data": data, "data_samples": None}
 
 
-def _weights(targets: torch.Tensor, lengths: list[int], split: int) -> torch.Tensor:
-    """Return the weight of each token: the mean over the targets of its part of the batch."""
+def _counts(targets: torch.Tensor, lengths: list[int], split: int) -> torch.Tensor:
+    """Return among how many each token's loss is divided: the targets of its part, and the parts.
+
+    Whole numbers, as DeepSpeed rounds a batch's fractions to its own dtype.
+    """
     size = max(1, -(-len(lengths) // split))
     parts = [sum(lengths[first : first + size]) for first in range(0, len(lengths), size)]
-    weights = torch.zeros(len(targets))
-    for part, found in zip(weights.split(parts), targets.split(parts), strict=True):
-        there = found != IGNORED
-        part[there] = 1 / (max(1, int(there.sum())) * len(parts))
-    return weights
+    counts = torch.ones_like(targets)
+    for part, found in zip(counts.split(parts), targets.split(parts), strict=True):
+        part *= int((found != IGNORED).sum()) * len(parts)
+    return counts

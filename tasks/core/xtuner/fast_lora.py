@@ -1,8 +1,8 @@
 """A linear layer with its adapter, without PEFT's copies.
 
-PEFT keeps, for every linear layer, the input once more in the adapter's dtype, the dropped input and
-the mask.  Here the input is kept once, as it is; the mask is made again from its seed when it is
-needed.  Masks stay independent from layer to layer, as PEFT has them.
+PEFT keeps, for every linear layer, its input once more in the adapter's dtype, what dropout left of
+it, and the mask.  Here the input is kept once, as it is; the mask is made again from its seed when
+it is needed.  Masks stay independent from layer to layer, as PEFT has them.
 
 Part of the programs that run inside the xtuner toolchain.
 """
@@ -10,18 +10,21 @@ Part of the programs that run inside the xtuner toolchain.
 from __future__ import annotations
 
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-try:
-    import fast_triton as triton
-except ImportError:  # no Triton on this machine
-    triton = None
+if TYPE_CHECKING:
+    from . import fast_triton as triton
+else:
+    try:
+        import fast_triton as triton
+    except ImportError:  # no Triton on this machine
+        triton = None
 
 
-class LoraLinear(torch.autograd.Function):
+class LoraLinear(torch.autograd.Function):  # type: ignore[misc]  # torch is not here
     """x W' + bias + scaling * dropout(x) A' B', where W is frozen and may be 4-bit."""
 
     @staticmethod
@@ -46,7 +49,7 @@ class LoraLinear(torch.autograd.Function):
         return out.view(*x.shape[:-1], out.shape[-1])
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, low, a, b = ctx.saved_tensors
         p, seed = ctx.p, ctx.seed
         flat = grad.reshape(-1, grad.shape[-1])
@@ -136,14 +139,14 @@ def plain(module: nn.Module) -> bool:
 def forward(self: Any, x: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
     """Compute a layer; what is out of the ordinary goes to PEFT's own forward."""
     if self.merged or self.disable_adapters or rest or options or autocasts(x):
-        return type(self).forward(self, x, *rest, **options)  # type: ignore[no-any-return]
+        return type(self).forward(self, x, *rest, **options)
     (name,) = self.lora_A
     base, dropout = self.base_layer, self.lora_dropout[name]
     p = dropout.p if self.training and isinstance(dropout, nn.Dropout) else 0.0
     a, b = self.lora_A[name].weight, self.lora_B[name].weight
-    return LoraLinear.apply(x, base.weight, base.bias, a, b, self.scaling[name], p)  # type: ignore[no-any-return,no-untyped-call]
+    return LoraLinear.apply(x, base.weight, base.bias, a, b, self.scaling[name], p)
 
 
 def autocasts(x: torch.Tensor) -> bool:
     """Return whether dtypes are chosen operation by operation."""
-    return torch.is_autocast_enabled(x.device.type)
+    return bool(torch.is_autocast_enabled(x.device.type))

@@ -8,19 +8,22 @@ Part of the programs that run inside the xtuner toolchain.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-try:
-    import fast_triton as triton
-except ImportError:  # no Triton on this machine
-    triton = None
+if TYPE_CHECKING:
+    from . import fast_triton as triton
+else:
+    try:
+        import fast_triton as triton
+    except ImportError:  # no Triton on this machine
+        triton = None
 
 ROWS = 2048
 
 
-class LinearCrossEntropy(torch.autograd.Function):
+class LinearCrossEntropy(torch.autograd.Function):  # type: ignore[misc]  # torch is not here
     """The sum of weight * cross entropy over rows; gradients are made on the way forward."""
 
     @staticmethod
@@ -51,7 +54,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         return total * unit
 
     @staticmethod
-    def backward(ctx: Any, factor: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, factor: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grad, grad_head, unit = ctx.saved_tensors
         factor = factor * unit
         if grad_head is not None:
@@ -76,4 +79,4 @@ def loss(
     hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
     """Return the weighted loss of rows (n, size) with their targets (n,)."""
-    return LinearCrossEntropy.apply(hidden.to(head.dtype), head, targets, weights)  # type: ignore[no-any-return,no-untyped-call]
+    return LinearCrossEntropy.apply(hidden.to(head.dtype), head, targets, weights)

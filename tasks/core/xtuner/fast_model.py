@@ -9,16 +9,12 @@ Part of the programs that run inside the xtuner toolchain.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import types
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import fast_attention
-import fast_lora
-import fast_loss
 import torch
 from mmengine import print_log
 from peft import get_peft_model
@@ -26,6 +22,13 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from xtuner.model import SupervisedFinetune
 from xtuner.model.utils import find_all_linear_names
+
+if TYPE_CHECKING:
+    from . import fast_attention, fast_lora, fast_loss
+else:
+    import fast_attention
+    import fast_lora
+    import fast_loss
 
 # Whose normalisation, rotation and gates the fused kernels compute exactly as transformers has it.
 FUSED = ("llama", "mistral", "qwen2")
@@ -38,11 +41,13 @@ class FastFinetune(SupervisedFinetune):  # type: ignore[misc]  # xtuner is untyp
         checkpoint_layers: how many layers keep only their input and compute the rest twice.
     """
 
+    llm: Any
+
     def __init__(self, *args: Any, checkpoint_layers: int = 0, **options: Any) -> None:
         fast_attention.install()
         super().__init__(*args, use_activation_checkpointing=False, **options)
-        self.sharded = zero3()
-        if self.use_lora and not self.sharded:
+        # DeepSpeed gathers what it holds in pieces when a module is called, and ours calls none.
+        if self.use_lora and not zero3():
             said = f"{fast_lora.quicken(self.llm)} layers with adapters computed without copies"
             print_log(said, "current")
         fast_attention.mask_nothing(self.llm)
@@ -73,25 +78,15 @@ class FastFinetune(SupervisedFinetune):  # type: ignore[misc]  # xtuner is untyp
             input_ids=data["input_ids"], position_ids=data["position_ids"], use_cache=False
         ).last_hidden_state[0]
         head = causal.get_output_embeddings().weight
-        with whole(head, self.sharded):
-            found = fast_loss.loss(hidden[data["learned"]], head, data["targets"], data["weights"])
+        found = fast_loss.loss(hidden[data["learned"]], head, data["targets"], 1 / data["counts"])
         return {"loss": found}
 
 
 def zero3() -> bool:
-    """Return whether DeepSpeed holds each weight in pieces, to be gathered module by module."""
+    """Return whether DeepSpeed holds each weight in pieces."""
     from transformers.integrations import is_deepspeed_zero3_enabled
 
     return bool(is_deepspeed_zero3_enabled())
-
-
-def whole(weight: torch.Tensor, sharded: bool) -> Any:
-    """Return a context in which a weight is in one piece."""
-    if not sharded:
-        return contextlib.nullcontext()
-    import deepspeed
-
-    return deepspeed.zero.GatheredParameters([weight])
 
 
 def fuse(llm: nn.Module) -> None:
@@ -121,9 +116,8 @@ def fuse(llm: nn.Module) -> None:
             module.forward = types.MethodType(norm, module)
         elif type(module).__name__.endswith("MLP") and llm.config.hidden_act == "silu":
             module.forward = types.MethodType(gate, module)
-    importlib.import_module(
-        f"transformers.models.{kind}.modeling_{kind}"
-    ).apply_rotary_pos_emb = rotate
+    modeling: Any = importlib.import_module(f"transformers.models.{kind}.modeling_{kind}")
+    modeling.apply_rotary_pos_emb = rotate
     print_log("normalisation, rotation and gates computed by Liger kernels", "current")
 
 

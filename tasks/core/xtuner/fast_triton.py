@@ -4,6 +4,9 @@ Whether a value is dropped is a hash of its place and a seed, so that no mask is
 Part of the programs that run inside the xtuner toolchain; importing it needs Triton.
 """
 
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+# Triton would take annotations of a kernel for globals of its own language.
+
 from __future__ import annotations
 
 import torch
@@ -136,7 +139,7 @@ def _threshold(p: float) -> int:
 
 def _rank(r: int) -> int:
     """Return the least size that a matrix product takes."""
-    return max(16, triton.next_power_of_2(r))
+    return max(16, int(triton.next_power_of_2(r)))
 
 
 @triton.jit

@@ -10,6 +10,8 @@ from typing import Any
 
 # Room for the token that a sample begins with, and for a piece's tokens when it stands alone.
 SPARE = 8
+# Characters that are put to the tokenizer at once, so that a book needs no more memory than a page.
+BLOCK = 1 << 20
 
 
 def cut(text: str, encoder: Any, most: int) -> Iterator[str]:
@@ -18,7 +20,22 @@ def cut(text: str, encoder: Any, most: int) -> Iterator[str]:
     Args:
         encoder: a tokenizer of `tokenizers`.
     """
-    limit = max(1, most - SPARE)
+    for block in blocks(text):
+        yield from cut_block(block, encoder, max(1, most - SPARE))
+
+
+def blocks(text: str) -> Iterator[str]:
+    """Yield a text in parts that are cut where words end."""
+    start = 0
+    while len(text) - start > BLOCK:
+        stop = end_of_word(text, start, start + BLOCK)
+        yield text[start:stop]
+        start = stop
+    yield text[start:]
+
+
+def cut_block(text: str, encoder: Any, limit: int) -> Iterator[str]:
+    """Yield the pieces of a part."""
     ends = [end for _, end in encoder.encode(text, add_special_tokens=False).offsets]
     first, start = 0, 0
     while len(ends) - first > limit:

@@ -119,9 +119,12 @@ def test_settings_that_mean_nothing_are_refused(
     set_to(monkeypatch, launcher="torchrun", **{name: value})
     two = job(project, "nodes: 2")
 
-    with pytest.raises(UserError, match=said):
+    def train() -> None:
         launching.check(two)
         launching.run(two, lambda line: None)
+
+    with pytest.raises(UserError, match=said):
+        train()
 
 
 def test_no_variable_of_ours_is_written_into_a_script(
