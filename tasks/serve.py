@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .core import manifest, paths, vllm
+from .core import console, manifest, paths, vllm
 from .core.errors import UserError
 from .core.manifest import Manifest
 from .core.recipe import Recipe
@@ -80,20 +80,31 @@ def drifted(recipe: Recipe) -> str:
 
 def undo(recipe: Recipe, receipt: Manifest | None) -> list[str]:
     """Take the model away from its server, and a server of ours with it; say what went."""
-    by = backend(recipe)
+    by = _made_by(recipe, receipt)
     lines: list[str] = by.undo(recipe, by.place(recipe), receipt)
     return lines
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
-    by = backend(recipe)
-    facts: Facts = by.serve(recipe, by.place(recipe), folder, _receipt(recipe))
+    by, receipt = backend(recipe), _receipt(recipe)
+    before = _made_by(recipe, receipt)
+    if before is not by:
+        for line in before.undo(recipe, before.place(recipe), receipt):
+            console.say(f"   {line}")
+        receipt = None
+    facts: Facts = by.serve(recipe, by.place(recipe), folder, receipt)
     # The words of the answers are for people, and wake nothing.
     return {**facts, "content": manifest.digest_of(facts)}
 
 
 def _receipt(recipe: Recipe) -> Manifest | None:
     return manifest.read(paths.manifest(recipe.name, "serve"))
+
+
+def _made_by(recipe: Recipe, receipt: Manifest | None) -> Any:
+    """Return the module that knows what the last run left; the recipe may name another by now."""
+    told = receipt.inputs.get("recipe", {}).get("serve.by") if receipt else None
+    return BACKENDS.get(told or "", backend(recipe))
 
 
 def _serve(recipe: Recipe) -> Serve:

@@ -175,6 +175,24 @@ def test_unship_leaves_what_others_made_since(project: Project, there: Xinferenc
     assert "m" not in there.registered
 
 
+def test_unship_leaves_a_model_without_a_mark(project: Project, there: Xinference) -> None:
+    there.running["m"] = {"id": "m", "model_name": "other"}
+    project.result("m", "serve", {"answers.json": b"[]"}, {"uid": "m"})
+    assert unship(recipe(project)) == ""
+    assert "m" in there.running
+
+
+def test_a_model_that_moves_to_vllm_leaves_xinference(
+    project: Project, there: Xinference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ship(recipe(project))
+    with xinference.running() as other:
+        other.running = xinference.vllm("m", "").running
+        put(monkeypatch, vllm_endpoint=other.url)
+        ship(recipe(project, "by: vllm"))
+    assert (there.registered, there.running) == ({}, {})
+
+
 def test_unship_keeps_the_receipt_of_a_server_that_is_down(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,8 +51,7 @@ def ensure(
             return
         if stop(at):
             console.say(
-                f"   {at.kind} is started anew, as it was started otherwise; whatever else it "
-                "served has to be served again"
+                f"   {at.kind} is started anew; whatever else it served has to be served again"
             )
         _refuse_taken(at)
         extras = sorted({*needed, *(had or ())})

@@ -7,6 +7,7 @@ in memory is best), once.  Ways: document (its own settings, ZeRO-3 with offload
 same without DeepSpeed), same-steps (ours, a conversation an iteration), auto (train.preset), plain
 (transformers and PEFT), qlora, ddp, zero2, zero3 (two devices).  A way that is joined to another by
 `+` runs at the same time, on another device or, if it is only for its losses, on the same one.
+large and large-qlora are for `--shape 32b` (66 GB).
 Needs a GPU and an xtuner toolchain, or MODELWRIGHT_TOOLCHAIN_XTUNER.
 """
 
@@ -18,13 +19,14 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks import config
-from tasks.core import preset, render, toolchain
+from tasks.core import preset, render, toolchain, torchbuild
 from tasks.core.recipe import Recipe
 
 HERE = Path(__file__).parent
@@ -79,6 +81,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=240, help="seconds for each way")
     parser.add_argument("--devices", default="", help="one for each of the joined ways, as 0,1")
     options = parser.parse_args()
+    if options.shape != "tiny" and not torchbuild.has_gpu():
+        sys.exit("skipped: no NVIDIA GPU here; --shape tiny tries the script without one")
     place = options.folder.absolute() / options.shape
     os.environ["MODELWRIGHT_BUILD"] = str(place.parent)
     if not (place / "convert" / "state.json").exists():

@@ -42,6 +42,7 @@ OTHER: Mapping[str, Any] = {
     "train.dtype": "bfloat16",
     "train.template": "own.py.j2",
     "train.method": "full",
+    "train.preset": "auto",
     "train.lora.bias": "all",
     "train.lora.target_modules": ["q_proj"],
     "train.launch.deepspeed": "zero2",
@@ -88,6 +89,8 @@ SOURCES = ("hub", "git", "modelscope", "http", "path", "revision", "digest", "al
 def other(key: str, default: Any) -> Any:
     if key in OTHER:
         return OTHER[key]
+    if default == ():
+        return ["else"]
     if isinstance(default, bool):
         return not default
     if isinstance(default, float):

@@ -136,10 +136,8 @@ def write(folder: Path, wanted: Values, weights: Path) -> None:
     uri = server.uri(Place(server.KIND, "docker", ""), weights)
     specs = [{**spec, "model_uri": uri} for spec in wanted["model_specs"]]
     shown = {**wanted, "model_specs": specs}
-    for name, content in (
-        ("registration", shown),
-        ("registration.v1", registration.version1(shown)),
-    ):
+    forms = {"registration": shown, "registration.v1": registration.version1(shown)}
+    for name, content in forms.items():
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         (folder / f"{name}.json").write_text(text, encoding="utf-8")
 
@@ -197,9 +195,8 @@ def _is_alike(running: Mapping[str, Any], launch: Mapping[str, Any]) -> bool:
 def _is_made(found: Mapping[str, Any] | None, recipe: Recipe, facts: Mapping[str, Any]) -> bool:
     """Return whether a registration or a running model is what we made."""
     told = (found or {}).get("model_description")
-    return bool(
-        told == facts.get("registration") if facts else registration.owner(told) == recipe.name
-    )
+    is_ours = registration.owner(told) == recipe.name
+    return is_ours and told == facts.get("registration", told)
 
 
 def _terminate(there: Client, recipe: Recipe, uid: str) -> None:

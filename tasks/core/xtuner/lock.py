@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).parent
-GPU = re.compile(r"(nvidia|cuda|triton|bitsandbytes)[-=]")
+GPU = re.compile(r"(nvidia|cuda|triton|bitsandbytes|liger-kernel)[-=]")
 COMPILE = [
     "uv",
     "pip",

@@ -14,7 +14,7 @@ import pytest
 
 from tasks.core import launching
 from tasks.core.errors import CommandFailed, UserError
-from tasks.core.launching import cluster, slurm
+from tasks.core.launching import cluster, follower, slurm
 from tasks.core.launching.cluster import State
 from tests.conftest import Project
 from tests.services.slurm import Slurm
@@ -30,7 +30,7 @@ def there(project: Project, monkeypatch: pytest.MonkeyPatch, slurm_cluster: Slur
     """Put a script in the place of training, on the nodes of the cluster."""
     monkeypatch.setenv("SLURM_CONF", slurm_cluster.environ["SLURM_CONF"])
     set_to(monkeypatch, launcher="slurm", slurm_gres="none")
-    monkeypatch.setattr(slurm, "ASK", 0.5)
+    monkeypatch.setattr(follower, "ASK", 0.5)
 
     def put(script: str) -> None:
         pretend(project, monkeypatch, script)

@@ -90,7 +90,7 @@ def trained(made: Any, batches: list[dict[str, Any]]) -> tuple[float, dict[str, 
 def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
     """Return the largest difference of gradients, in theirs."""
     assert one.keys() == other.keys()
-    return max(((one[n] - other[n]).norm() / one[n].norm()).item() for n in one)
+    return max(float((one[n] - other[n]).norm() / one[n].norm()) for n in one)
 
 
 def compared(kind: str) -> dict[str, Any]:
