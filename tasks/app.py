@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from . import gateway, serve
 from .core import console, paths, settings
 from .core.errors import UserError
+from .core.journal import Journal
 from .core.manifest import Manifest
 from .core.recipe import Recipe
 from .core.stage import Facts, TaskDict
@@ -98,7 +99,7 @@ def drifted(recipe: Recipe) -> str:
         return ""
     from .core.fastgpt import home
 
-    state = _state(recipe)
+    state = _journal(recipe).read()
     try:
         with home.at(paths.log(recipe.name, "app"), home.QUICK) as there:
             return there.lacking(values(recipe), state)
@@ -117,15 +118,15 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     (folder / "docker-compose.yml").write_text(text, encoding="utf-8")
     example = "".join(f"{name}=\n" for name in passwords.needed(text))
     (folder / "env.example").write_text(example, encoding="utf-8")
-    state = _state(recipe) if lacks(recipe) else _give(recipe, made)
+    state = _journal(recipe).read() if lacks(recipe) else _give(recipe, made)
     (folder / STATE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
     return {"model": made["model"], "kept_in": state.get("kept_in", "these files alone")}
 
 
 def undo(recipe: Recipe, receipt: Manifest | None) -> list[str]:
     """Take the entry out again, or put back the one that was there before us."""
-    state = _state(recipe)
-    if not state.get("kept_in"):
+    state = _journal(recipe).read()
+    if not state:
         return []
     if lacks(recipe):
         raise UserError(
@@ -135,7 +136,7 @@ def undo(recipe: Recipe, receipt: Manifest | None) -> list[str]:
     from .core.fastgpt import home
 
     with home.at(paths.log(recipe.name, "app")) as there, there.held():
-        return there.take_back(state)
+        return there.take_back(_journal(recipe))
 
 
 def _give(recipe: Recipe, made: dict[str, Any]) -> dict[str, Any]:
@@ -144,7 +145,7 @@ def _give(recipe: Recipe, made: dict[str, Any]) -> dict[str, Any]:
 
     with home.at(paths.log(recipe.name, "app")) as there:
         with there.held():
-            state = there.give(made, _state(recipe))
+            state = there.give(made, _journal(recipe))
         _chat(there)
     return state
 
@@ -160,11 +161,6 @@ def _chat(there: Home) -> None:
     console.say(f"   FastGPT answers: {' '.join(answer.split())[:60]}")
 
 
-def _state(recipe: Recipe) -> dict[str, Any]:
-    """Return what an earlier run left, or nothing."""
-    path = paths.output(recipe.name, "app") / STATE
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _journal(recipe: Recipe) -> Journal:
+    """Return where it is noted what FastGPT was given."""
+    return Journal(recipe.name, "app")

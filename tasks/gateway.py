@@ -3,7 +3,7 @@
 What goes in: the model as `serve` left it, answering.
 What comes out: a channel at One API, new-api or AI Proxy, found by its name, changed where it
 differs, tested with a chat request; and `channel.json`, which says what is there and what was
-there before.  A channel of the same name that serves other models is nobody's to change.
+there before.  A channel of the same name that serves any other model is nobody's to change.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import serve
-from .core import console, manifest, paths, settings
+from .core import console, paths, settings
 from .core.errors import UserError
+from .core.journal import Journal
 from .core.manifest import Manifest
 from .core.recipe import Recipe
 from .core.stage import Facts, TaskDict
 
 if TYPE_CHECKING:
     from .core.gateways import Channel, Gateway
+    from .core.gateways.upkeep import Left
 
 VERSION = 1
 # What is at a gateway is asked for there, never taken from a store.
@@ -138,7 +140,6 @@ def drifted(recipe: Recipe) -> str:
 
 def run(recipe: Recipe, folder: Path) -> Facts:
     from .core import gateways
-    from .core.gateways import upkeep
 
     there = gateways.connect()
     if not there.is_up():
@@ -147,14 +148,8 @@ def run(recipe: Recipe, folder: Path) -> Facts:
         there = gateways.connect()
     there.wait(START)
     asked = channel(recipe)
-    before = upkeep.settle(there, asked, _carried(there, recipe), upstream_key(recipe))
-    try:
-        upkeep.attempt(there, upkeep.kept(there, asked), asked)
-    except UserError:
-        upkeep.give_back(there, asked.name, before)
-        raise
-    content = {"kind": gateways.kind(), "fields": there.fields(asked), "before": before}
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    left = _bring(there, asked, Journal(recipe.name, "gateway"), upstream_key(recipe))
+    text = json.dumps(left, indent=1, ensure_ascii=False) + "\n"
     (folder / CHANNEL).write_text(text, encoding="utf-8")
     return {"channel": asked.name, "model": asked.model, "gateway": gateways.kind()}
 
@@ -164,14 +159,38 @@ def undo(recipe: Recipe, receipt: Manifest | None) -> list[str]:
     from .core import gateways
     from .core.gateways import upkeep
 
-    if place := _elsewhere(receipt):
-        raise UserError(
-            f"the channel is in {place}; set MODELWRIGHT_GATEWAY_ENDPOINT and _KIND to that, to "
-            "take it away"
-        )
-    left = _left(recipe)
+    journal = Journal(recipe.name, "gateway")
+    left = journal.read()
+    if _is_elsewhere(left):
+        raise _stays(left, journal)
     title = left["fields"]["name"] if left else name(recipe)
-    return upkeep.give_back(gateways.connect(), title, left.get("before"), ours=True)
+    lines = upkeep.give_back(gateways.connect(), title, left)
+    journal.write({})
+    return lines
+
+
+def _bring(there: Gateway, asked: Channel, journal: Journal, secret: str) -> Left:
+    """Have the channel as asked and try it; return what must be known to undo that.
+
+    What is there is noted first, and put back if the trial fails or is stopped.
+    """
+    from .core import gateways
+    from .core.gateways import upkeep
+
+    earlier = _carried(there, asked, journal)
+    noted, found = journal.read(), upkeep.only(there, asked.name)
+    before = upkeep.taken_over(there, found, asked, earlier, secret)
+    where = {"kind": gateways.kind(), "endpoint": settings.current().gateway_endpoint}
+    left: Left = {**where, "fields": there.fields(asked), **before}
+    journal.write(left)
+    try:
+        upkeep.settle(there, asked, found, secret)
+        upkeep.attempt(there, upkeep.kept(there, asked), asked)
+    except BaseException:
+        if upkeep.roll_back(there, asked, found):
+            journal.write(noted)
+        raise
+    return left
 
 
 def _start(recipe: Recipe) -> None:
@@ -183,34 +202,40 @@ def _start(recipe: Recipe) -> None:
             fastgpt.start()
 
 
-def _carried(there: Gateway, recipe: Recipe) -> dict[str, Any]:
-    """Return what an earlier run left for the channel; one that had another name is given back."""
+def _carried(there: Gateway, asked: Channel, journal: Journal) -> Left:
+    """Return what an earlier run left for the channel; one that had another name is given back.
+
+    Raises:
+        UserError: at another gateway somebody's channel waits to be put back.
+    """
     from .core.gateways import upkeep
 
-    if place := _elsewhere(manifest.read(paths.manifest(recipe.name, "gateway"))):
-        console.say(f"   the channel in {place} stays; unship before the gateway is another")
-    left = _left(recipe)
-    if not left or left["fields"]["name"] == name(recipe):
+    left = journal.read()
+    if _is_elsewhere(left):
+        if left.get("before"):
+            raise _stays(left, journal)
+        console.say(f"   the channel in {_place(left)} stays; unship before the gateway is another")
+        return {}
+    if not left or left["fields"]["name"] == asked.name:
         return left
-    upkeep.give_back(there, left["fields"]["name"], left["before"], ours=True)
+    upkeep.give_back(there, left["fields"]["name"], left)
+    journal.write({})
     return {}
 
 
-def _left(recipe: Recipe) -> dict[str, Any]:
-    """Return what an earlier run left at this gateway, or nothing."""
-    if _elsewhere(manifest.read(paths.manifest(recipe.name, "gateway"))):
-        return {}
-    path = paths.output(recipe.name, "gateway") / CHANNEL
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _elsewhere(receipt: Manifest | None) -> str:
-    """Return the gateway that the channel was left at, where that is not this one."""
-    was = receipt.inputs.get("recipe", {}) if receipt else {}
+def _is_elsewhere(left: Left) -> bool:
+    """Return whether the channel was left at another gateway than that of the settings."""
     found = settings.current()
-    same = (was.get("kind"), was.get("endpoint")) == (found.gateway_kind, found.gateway_endpoint)
-    return "" if same or not was else f"{was['kind']} at {was['endpoint']}"
+    here = (found.gateway_kind, found.gateway_endpoint)
+    return bool(left) and (left["kind"], left["endpoint"]) != here
+
+
+def _stays(left: Left, journal: Journal) -> UserError:
+    return UserError(
+        f"the channel is in {_place(left)}; set MODELWRIGHT_GATEWAY_ENDPOINT and _KIND to that and "
+        f"unship, or, if that gateway is no more, delete {journal.path}"
+    )
+
+
+def _place(left: Left) -> str:
+    return f"{left['kind']} at {left['endpoint']}"

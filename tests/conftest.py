@@ -14,7 +14,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tasks.core import manifest, paths, recipe, settings, toolchain
+from tasks.core import digests, manifest, paths, recipe, settings, toolchain
 from tasks.core.manifest import Manifest
 from tasks.core.recipe import Recipe
 from tests.services import hub as hub_server
@@ -130,6 +130,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     settings.current.cache_clear()
     yield made
     settings.current.cache_clear()
+    # Thousands of tests have thousands of build folders, each with a database that stays open.
+    while digests._open:
+        digests._open.popitem()[1].close()
 
 
 @pytest.fixture

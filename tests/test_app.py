@@ -550,6 +550,56 @@ def test_a_file_that_may_not_be_read_is_named(
         made(project)
 
 
+def test_an_entry_that_was_changed_since_stays(site: Site, project: Project) -> None:
+    recipe = made(project)
+    changed = site.config.read_text().replace('"maxResponse": 8000', '"maxResponse": 1')
+    site.config.write_text(changed)
+    (line,) = unship(recipe)
+    assert line == f"entry '{MODEL}' stays in config.json: it is not as we left it"
+    assert site.config.read_text() == changed
+
+
+def test_an_entry_in_another_folder_is_not_this_one_s(
+    site: Site, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, other = made(project), tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text(site.config.read_text())
+    use(monkeypatch, dir=str(other))
+    assert app.drifted(recipe) == f"it is in FastGPT at {site.config}"
+    for run in (unship, lambda _: made(project)):
+        with pytest.raises(UserError, match=rf"is in FastGPT at {site.config}; set MODELWRIGHT_FA"):
+            run(recipe)
+    assert (other / "config.json").read_text() == merged()
+
+
+@pytest.mark.parametrize("site", ["4.8.14", "4.8.23", "4.15.1"], indirect=True)
+@pytest.mark.parametrize("fault", [UserError("no answer"), KeyboardInterrupt()])
+def test_a_first_run_that_fails_does_not_lose_what_was_there(
+    site: Site, project: Project, monkeypatch: pytest.MonkeyPatch, fault: BaseException
+) -> None:
+    before = {"model": MODEL, "name": "theirs", "maxContext": 1}
+    if site.server.in_database:
+        site.server.keep(MODEL, client.metadata(before))
+    site.config.write_text(json.dumps({"llmModels": [before]}))
+
+    def fails(*_: Any) -> None:
+        raise fault
+
+    recipe = project.recipe("m", RECIPE)
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(app, "_chat", fails)
+            with pytest.raises(type(fault)):
+                made(project)
+    assert not paths.manifest("m", "app").exists()
+    assert "put back as it was" in app.undo(recipe, None)[0]
+    if site.server.in_database:
+        found = site.server.database[0]["metadata"]
+        assert {name: found[name] for name in before} == before
+    assert configfile.entry_in(site.config, MODEL) == before
+
+
 # The database, from 4.8.20 on.
 
 
@@ -604,6 +654,65 @@ def test_what_people_changed_there_is_noticed_put_right_and_put_back(
 
 
 @databases
+def test_a_trial_that_fails_does_not_lose_what_was_there(site: Site, project: Project) -> None:
+    site.server.keep(MODEL, {"type": "llm", "name": "theirs", "isActive": True, "provider": "Meta"})
+    before = dict(site.server.database[0]["metadata"])
+    site.server.reachable = set()
+    for _ in range(2):
+        with pytest.raises(UserError, match="model/test: 500"):
+            made(project)
+    site.server.reachable = {MODEL}
+    assert unship(made(project)) == [f"'{MODEL}' put back as it was in FastGPT's database"]
+    found = site.server.database[0]["metadata"]
+    assert {name: found[name] for name in before} == before
+
+
+@databases
+def test_another_fastgpt_s_model_of_the_name_is_not_ours(
+    site: Site, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = made(project)
+    other = FastGPT(site.server.version, site.config)
+    other.keep(MODEL, {"type": "llm", "name": "theirs", "isActive": True})
+    before = json.dumps(other.database)
+    with other.running():
+        use(monkeypatch, endpoint=other.url)
+        assert app.drifted(recipe) == f"it is in FastGPT at {site.server.url}"
+        for run in (unship, lambda _: made(project)):
+            with pytest.raises(
+                UserError, match=rf"is in FastGPT at {site.server.url}; set .*\.json"
+            ):
+                run(recipe)
+    assert json.dumps(other.database) == before
+    use(monkeypatch, endpoint=site.server.url)
+    assert unship(recipe) == [f"'{MODEL}' taken out of FastGPT's database"]
+
+
+@databases
+def test_a_model_that_was_changed_since_stays(site: Site, project: Project) -> None:
+    recipe = made(project)
+    site.server.database[0]["metadata"]["maxContext"] = 1
+    assert unship(recipe) == [f"'{MODEL}' stays in FastGPT's database: it is not as we left it"]
+    assert len(site.server.database) == 1
+
+
+@databases
+def test_a_change_that_was_refused_leaves_what_was_given_before_to_be_taken_back(
+    site: Site, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = made(project)
+
+    def refuses(*_: Any) -> None:
+        raise UserError("refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client.FastGPT, "put", refuses)
+        with pytest.raises(UserError, match="refused"):
+            made(project, RECIPE.replace("1.2", "1.0"))
+    assert unship(recipe) == [f"'{MODEL}' taken out of FastGPT's database"]
+
+
+@databases
 def test_unship_takes_the_model_out_and_no_other(site: Site, project: Project) -> None:
     before = theirs(site)
     recipe = made(project)
@@ -633,6 +742,11 @@ def test_an_import_would_undo_what_people_changed_so_it_is_the_last_resort(
     assert app.drifted(recipe) == ""
     with pytest.raises(UserError, match="set MODELWRIGHT_FASTGPT_PASSWORD"):
         unship(recipe)
+    use(monkeypatch, password=fastgpt.PASSWORD)
+    made(project)
+    assert site.config.read_text() == "{}"
+    unship(recipe)
+    assert site.server.database == []
 
 
 @pytest.mark.parametrize("site", ["4.15.1"], indirect=True)

@@ -245,7 +245,7 @@ LLAMA = {
     "model_type": "llama", "num_hidden_layers": 32, "hidden_size": 4096, "vocab_size": 128256,
     "intermediate_size": 14336, "num_attention_heads": 32, "num_key_value_heads": 8,
 }  # fmt: skip
-PRESET = "base: {path: b}\ntrain: {prompt_template: mistral, max_iters: 9, preset: auto%s}\n"
+PRESET = "base: {path: b}\ntrain: {prompt_template: mistral, max_epochs: 1, preset: auto%s}\n"
 
 
 def preset(
@@ -279,6 +279,19 @@ def test_a_preset_s_choices_are_in_the_config_with_their_reasons(
     reason = "batch_size 4, accumulative_counts 4: up to 8192 tokens at a time, 16 rows a step"
     assert reason in text
     assert reason in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("counts", "batch"),
+    [("max_epochs: 1", 4), ("max_iters: 9", 1), ("batch_size: 2, max_iters: 9", 2)],
+)
+def test_an_iteration_that_the_recipe_counts_stays_what_it_is(
+    project: Project, monkeypatch: pytest.MonkeyPatch, counts: str, batch: int
+) -> None:
+    text = PRESET.replace("max_epochs: 1", counts)
+    monkeypatch.setattr("tests.test_config.PRESET", text)
+    _, text, _ = preset(project, monkeypatch, "80 GB H100")
+    assert value(text, "batch_size") == batch
 
 
 @pytest.mark.parametrize(

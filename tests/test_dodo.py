@@ -73,7 +73,9 @@ def test_a_model_is_built_and_then_fresh(project: Project, model: Path) -> None:
         ".  image:m",
         ".  report:m",
     ]
-    assert second.stdout.splitlines() == [f"-- {name}:m" for name in ("base", "dockerfile", "image", "report")]
+    assert second.stdout.splitlines() == [
+        f"-- {name}:m" for name in ("base", "dockerfile", "image", "report")
+    ]
     assert half_made(project.build) == [project.build / "m/image"]
 
 

@@ -360,6 +360,142 @@ def test_a_gone_channel_is_noticed_and_made_again(there: OneApi, project: Projec
     assert unship(recipe) == ["channel 'm' removed"]
 
 
+def stop(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def models_of(there: OneApi, *names: str) -> Any:
+    """Return models as this kind of gateway keeps them."""
+    return list(names) if isinstance(there, AIProxy) else ",".join(names)
+
+
+def test_a_trial_that_is_stopped_leaves_somebody_s_channel_as_it_was(
+    there: OneApi, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = dict(there.has(name="m", models=models_of(there, "m"), base_url="http://theirs"))
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.core.gateways.upkeep.attempt", stop)
+        with pytest.raises(KeyboardInterrupt):
+            ship(project)
+    assert there.channels == [{**there.channels[0], **before}]
+    there.channels[0]["base_url"] = "http://changed-since"
+    recipe = ship(project)
+    unship(recipe)
+    assert there.channels[0]["base_url"] == "http://changed-since"
+
+
+def test_a_run_that_was_killed_in_its_trial_does_not_lose_what_was_before(
+    there: OneApi, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = dict(there.has(name="m", models=models_of(there, "m"), base_url="http://theirs"))
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.core.gateways.upkeep.attempt", stop)
+        patch.setattr("tasks.core.gateways.upkeep.roll_back", stop)
+        with pytest.raises(KeyboardInterrupt):
+            ship(project)
+    assert there.channels[0]["base_url"] != before["base_url"]
+    assert unship(ship(project)) == ["channel 'm' put back as it was"]
+    assert there.channels == [{**there.channels[0], **before}]
+
+
+def test_a_trial_that_fails_leaves_a_channel_of_ours_as_it_worked(
+    there: OneApi, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = ship(project)
+    before = dict(there.channels[0])
+    use(monkeypatch, upstream="http://127.0.0.1:9")
+    with pytest.raises(UserError, match="the gateway reaches the model at http://127"):
+        ship(project)
+    assert there.channels == [before]
+    assert unship(recipe) == ["channel 'm' removed"]
+
+
+def test_a_channel_that_cannot_be_put_back_is_told_and_remembered(
+    one: OneApi,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = dict(one.has(name="m", models="m", base_url="http://theirs"))
+
+    def fails(*_: Any) -> None:
+        one.broken = True
+        raise UserError("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.core.gateways.upkeep.attempt", fails)
+        with pytest.raises(UserError, match="no answer"):
+            ship(project)
+    assert "channel 'm' is not put back: One API at" in capsys.readouterr().out
+    one.broken = False
+    assert gateway.undo(project.recipe("m", RECIPE), None) == ["channel 'm' put back as it was"]
+    assert one.channels == [{**one.channels[0], **before}]
+
+
+def test_a_channel_that_serves_other_models_too_is_nobody_s_to_change(
+    there: OneApi, project: Project
+) -> None:
+    before = dict(there.has(name="m", models=models_of(there, "gpt-4", "m", "claude")))
+    with pytest.raises(UserError, match="serves gpt-4, m, claude; give the recipe another"):
+        ship(project)
+    assert there.channels == [before]
+
+
+def test_a_receipt_of_ours_makes_no_channel_of_others_ours(there: OneApi, project: Project) -> None:
+    ship(project)
+    there.channels.clear()
+    before = dict(there.has(name="m", models=models_of(there, "theirs")))
+    with pytest.raises(UserError, match="serves theirs; give the recipe another"):
+        ship(project)
+    assert there.channels == [before]
+
+
+def test_models_that_somebody_gave_their_channel_since_stay(
+    there: OneApi, project: Project
+) -> None:
+    there.has(name="m", models=models_of(there, "m"))
+    ship(project)
+    there.channels[0]["models"] = models_of(there, "m", "gpt-4")
+    with pytest.raises(UserError, match="serves m, gpt-4; give the recipe another"):
+        ship(project)
+
+
+def test_a_channel_that_was_taken_over_may_get_another_model(
+    there: OneApi, project: Project
+) -> None:
+    before = dict(there.has(name="m", models=models_of(there, "m"), priority=7))
+    ship(project)
+    recipe = ship(project, RECIPE.replace("{}", "{model: other, priority: 3}"))
+    assert there.models(there.channels[0]) == ["other"]
+    assert unship(recipe) == ["channel 'm' put back as it was"]
+    assert there.channels == [{**there.channels[0], **before}]
+
+
+def test_a_key_of_somebody_s_channel_is_never_overwritten(
+    there: OneApi, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = dict(there.has(name="m", models=models_of(there, "m")))
+    use(monkeypatch, upstream_key="upstream-of-a-test")
+    with pytest.raises(UserError, match=r"'m' \(1\) is somebody's, .* its own could not be put"):
+        ship(project)
+    assert there.channels == [before]
+
+
+def test_somebody_s_channel_at_another_gateway_is_not_forgotten(
+    one: OneApi, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = dict(one.has(name="m", models="m", base_url="http://theirs"))
+    recipe, other = ship(project), OneApi()
+    with other.running():
+        use(monkeypatch, endpoint=other.url)
+        with pytest.raises(UserError, match=rf"is in oneapi at {one.url}; set .* delete /.*\.json"):
+            ship(project)
+        assert other.channels == []
+    use(monkeypatch, endpoint=one.url)
+    assert unship(recipe) == ["channel 'm' put back as it was"]
+    assert one.channels == [{**one.channels[0], **before}]
+
+
 def test_two_channels_of_one_name_are_for_people_to_sort_out(
     there: OneApi, project: Project
 ) -> None:
@@ -394,6 +530,7 @@ def test_an_empty_key_is_never_sent(one: OneApi) -> None:
         ({"token": "", "user": "root", "password": "no"}, "用户名或密码错误.*_GATEWAY_PASSWORD"),
         ({"endpoint": ""}, "MODELWRIGHT_GATEWAY_ENDPOINT is not set; say where"),
         ({"endpoint": "127.0.0.1:3001"}, "MODELWRIGHT_GATEWAY_ENDPOINT: no address of a server"),
+        ({"endpoint": "http://["}, "MODELWRIGHT_GATEWAY_ENDPOINT: no address of a server"),
         ({"endpoint": "http://root:hidden@h"}, "ENDPOINT: take the password out of the address"),
         ({"kind": "onepai"}, "MODELWRIGHT_GATEWAY_KIND: no gateway 'onepai', perhaps you meant"),
         ({"upstream": ""}, "MODELWRIGHT_GATEWAY_UPSTREAM is not set; say where the gateway"),

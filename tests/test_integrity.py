@@ -242,7 +242,7 @@ def test_the_list_sees_through_the_stages(toy: Toy) -> None:
 
     _, output = toy.run("list", "--all", "--status")
 
-    assert "R second:m" in output
+    assert "run   second:m" in output
 
 
 def test_an_old_input_is_restored_and_not_made_again(toy: Toy) -> None:
@@ -290,7 +290,7 @@ def test_a_broken_manifest_is_no_manifest(toy: Toy, junk: bytes) -> None:
     assert (code, toy.ran(output)) == (0, ["first:m"])
 
 
-@pytest.mark.parametrize("name", [".digests.db", "ledger.jsonl", "m/locks/first"])
+@pytest.mark.parametrize("name", [".digests/cache.db", "ledger.jsonl", "m/locks/first"])
 def test_broken_notes_cost_nothing_but_time(toy: Toy, name: str) -> None:
     toy.run()
     before = toy.result()

@@ -14,8 +14,8 @@ from tasks.core import paths, pipeline, recipe
 from tasks.core.recipe import Recipe
 
 ORDER = (
-    "base data convert config train select adapter merge evaluate card archive dockerfile image push "
-    "upload onboard compose serve gateway app report"
+    "base data convert config train select adapter merge evaluate card archive dockerfile image "
+    "push upload onboard compose serve gateway app report"
 ).split()
 RECIPES = {path.stem: recipe.read(path) for path in sorted(Path("recipes").glob("*.yaml"))}
 HEAVY = {

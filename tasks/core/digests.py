@@ -20,7 +20,7 @@ from .errors import UserError
 State = tuple[int, int, int, int, int]
 BLOCK = 1 << 20
 # What is smaller is read in no time.
-SMALL, LARGE = 1 << 16, 1 << 24
+LARGE = 1 << 24
 # Reading goes on silently for half a second or so.
 SHOWN = 1 << 29
 # Before a file is read, its last change must be older than a tick, so that a later one shows.
@@ -40,17 +40,25 @@ def of_file(path: Path) -> str:
     Raises:
         UserError: the file changed while it was read.
     """
-    state = state_of(path)
-    known = _ask(state)
+    known = _ask(state_of(path))
     if known:
         return known
-    if state[2] < SMALL and _ticks_left([state]):
-        return read(path)  # sooner than it could be noted
     _wait_a_tick([path])
     state = state_of(path)
     digest = read(path)
     if state_of(path) != state:
         raise UserError(f"{path}: changed while it was read; run again when it is at rest")
+    _keep({state: digest})
+    return digest
+
+
+def of_result(path: Path) -> str:
+    """Return the digest of a file that a stage has made: nobody else writes it, so none waits."""
+    state = state_of(path)
+    known = _ask(state)
+    if known:
+        return known
+    digest = read(path)
     _keep({state: digest})
     return digest
 
@@ -120,6 +128,28 @@ def _keep(known: Mapping[State, str]) -> None:
     _do(lambda db: db.executemany("insert or replace into digest values (?, ?, ?, ?, ?, ?)", rows))
 
 
+def states(files: Iterable[Path]) -> dict[Path, tuple[State, str]]:
+    """Return the state and the digest of each file whose digest is known."""
+    found = {}
+    for path in files:
+        with contextlib.suppress(OSError):
+            state = state_of(path)
+            digest = _ask(state)
+            if digest:
+                found[path] = (state, digest)
+    return found
+
+
+def carry(before: Mapping[Path, tuple[State, str]], places: Mapping[Path, Path]) -> None:
+    """Note the digests of files once more, and of the places that were linked to them.
+
+    A new name changes a file's ctime alone; one whose other times differ was written to meanwhile.
+    """
+    same = {p: digest for p, (state, digest) in before.items() if state_of(p)[:4] == state[:4]}
+    _keep({state_of(path): digest for path, digest in same.items()})
+    _keep({state_of(place): same[path] for place, path in places.items() if path in same})
+
+
 def forget(path: Path) -> None:
     """Drop what is noted of a file, so that it is read when it is next asked for."""
     with contextlib.suppress(OSError):
@@ -156,7 +186,8 @@ def _ask(state: State) -> str | None:
 
 def _do(work: Callable[[sqlite3.Connection], object]) -> tuple[object, ...] | None:
     """Run a query; the cache is a convenience, so a database that fails is put aside."""
-    path = paths.build() / ".digests.db"
+    # In a folder of its own, which its journal's coming and going changes, not the build folder.
+    path = paths.build() / ".digests" / "cache.db"
     try:
         result = work(_database(path))
     except sqlite3.OperationalError:  # busy, or a disk that is full: ask again next time

@@ -58,6 +58,8 @@ class Log(AnyOrder, Command):  # type: ignore[misc]  # doit is untyped
         if len(pos_args) != 1:
             raise LoadError(["`doit log`: which task? Give one, such as train:tiny-agent"])
         log, lines = find(pos_args[0]), opt_values["lines"]
+        if lines < 0:
+            raise LoadError([f"doit log --lines {lines}: say how many lines, 1 or more"])
         if opt_values["path"]:
             terminal.write([str(log)])
         elif opt_values["json"]:

@@ -106,7 +106,7 @@ def write(manifest: Manifest, folder: Path) -> None:
 def describe(folder: Path) -> tuple[File, ...]:
     """Return every file below a folder, in the order of their paths."""
     return tuple(
-        File(str(path.relative_to(folder)), path.stat().st_size, digests.of_file(path))
+        File(str(path.relative_to(folder)), path.stat().st_size, digests.of_result(path))
         for path in walk(folder)
         if path != folder / NAME
     )

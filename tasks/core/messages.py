@@ -37,6 +37,7 @@ STEP = re.compile(
     rf"(?:please |first |then |or |and |for example )*(?:{VERBS.replace(' ', '|')}|log in)\b"
     r"|; `[^`]+`|; [^;]*\?$|please report it|\bshould (?:be|hold|name) |\bone of <|expected `"
     r"|perhaps you meant|; known: |needs <|<(?:cure|guess|nearest|hint|known|instead)>"
+    r"|; <\w+> would "
 )
 
 
@@ -136,7 +137,7 @@ def _spelled(node: ast.expr) -> str:
         return "".join(map(_part, node.values))
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return _spelled(node.left) + _spelled(node.right)
-    return ""
+    return _spelled(node.body) if isinstance(node, ast.IfExp) else ""
 
 
 def _part(node: ast.expr) -> str:

@@ -65,6 +65,11 @@ def log(model: str, stage: str) -> Path:
     return build() / model / "logs" / f"{stage}.log"
 
 
+def note(model: str, stage: str) -> Path:
+    """Return the file of what a stage has changed outside; it outlives the stage's result."""
+    return build() / model / "outside" / f"{stage}.json"
+
+
 def launch(model: str) -> Path:
     """Return the folder of the scripts that start training elsewhere; they are no product."""
     return build() / model / "launch"

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from . import digests, lock, manifest, paths
 
+# In a scratch folder, the number of a job that works there although no build does.
+JOB = "slurm-job"
+
 
 def prepare(model: str, stage: str, key: str, *, resumes: bool) -> Path:
     """Return the scratch folder for a key: empty, or as a killed run left it where it resumes."""
@@ -28,7 +31,8 @@ def collect(model: str, stage: str, key: str) -> int:
     """Remove what unfinished runs of other keys left; return the bytes that were freed."""
     freed = 0
     for leftover in paths.output(model, stage).parent.glob(f".{stage}-*"):
-        if leftover != paths.scratch(model, stage, key) and not lock.is_held(model, stage):
+        wanted = leftover == paths.scratch(model, stage, key) or (leftover / JOB).exists()
+        if not wanted and not lock.is_held(model, stage):
             freed += sum(path.lstat().st_size for path in manifest.walk(leftover))
             shutil.rmtree(leftover, ignore_errors=True)
     return freed

@@ -32,6 +32,10 @@ PromptTemplate = Literal[
 ]  # fmt: skip
 
 
+# What presigned URLs carry: whoever reads the recipe, or what is made from it, could use them.
+SIGNED = re.compile(r"[?&](x-amz-\w+|x-goog-\w+|signature|sig|\w*token|api_?key)=", re.IGNORECASE)
+
+
 class Section(BaseModel):
     """A part of a recipe: frozen, and unknown keys are faults."""
 
@@ -70,6 +74,11 @@ class Source(Section):
             raise ValueError("http needs `digest: sha256:...`; `sha256sum` prints it")
         if re.match(r"https?://[^/\s]*@|\w+://[^/@\s]*:[^/\s]*@", self.git or self.http or ""):
             raise ValueError("take the password out of the URL; keep it in ~/.netrc")
+        if SIGNED.search(self.git or self.http or ""):
+            raise ValueError(
+                "the URL holds a signature or a token, which recipes are no place for; fetch the "
+                "file yourself and name its folder as `path`, or a URL that needs none"
+            )
         return self
 
     @property

@@ -97,8 +97,8 @@ def context_length(recipe: Recipe) -> int | None:
     given = recipe.serve.context_length if recipe.serve else None
     if given is not None and made_for is not None and given > made_for:
         raise UserError(
-            f"{recipe.file}: serve.context_length: {given} is more than the {made_for} tokens that {recipe.base.label} was made "
-            f"for; give it {made_for} or less"
+            f"{recipe.file}: serve.context_length: {given} is more than the {made_for} tokens "
+            f"that {recipe.base.label} was made for; give it {made_for} or less"
         )
     return given or made_for
 

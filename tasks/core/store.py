@@ -17,7 +17,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from . import console, digests, manifest, paths, publish, settings, shared
+from . import console, digests, manifest, paths, settings, shared
 from .errors import UserError
 from .manifest import Manifest
 
@@ -54,17 +54,20 @@ def restore(stage: str, model: str, key: str) -> Path | None:
         receipt = look_up(stage, key)
     if receipt is None:
         return None
-    # Other keys' scratch folders stay: one may hold an unfinished training.
-    scratch = publish.prepare(model, stage, key, resumes=True)
+    # Scratch folders stay, one may hold an unfinished training: this one's until all is there.
+    scratch = paths.scratch(model, stage, key)
+    whole = scratch.with_name(f"{scratch.name}.restored")
     try:
-        shutil.rmtree(scratch)
-        scratch.mkdir()
-        _link_all({scratch / file.path: blob(file.digest) for file in receipt.files})
-        manifest.write(replace(receipt, model=model), scratch)
+        shutil.rmtree(whole, ignore_errors=True)
+        whole.mkdir(parents=True)
+        _link_all({whole / file.path: blob(file.digest) for file in receipt.files})
+        manifest.write(replace(receipt, model=model), whole)
         os.utime(result(key))
+        shutil.rmtree(scratch, ignore_errors=True)
+        whole.rename(scratch)
     except OSError as error:
         console.say(f"   not restored from the store {folder()}: {error.strerror}")
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(whole, ignore_errors=True)
         return None
     return scratch
 
@@ -165,15 +168,14 @@ def _link_all(links: dict[Path, Path]) -> None:
     Args:
         links: the file of each place; several places may be one file.
     """
-    known = {path: digest for path in links.values() if (digest := digests.known(path))}
+    before = digests.states(links.values())
     for place, path in links.items():
         place.parent.mkdir(parents=True, exist_ok=True)
         # What lies there is taken for what it was only if it still is.
-        if not _is_same(place, known.get(path)):
+        if not _is_same(place, before[path][1] if path in before else None):
             place.unlink(missing_ok=True)
             _link(path, place)
-    digests.remember_all(known)
-    digests.remember_all({place: known[path] for place, path in links.items() if path in known})
+    digests.carry(before, links)
 
 
 def _is_same(place: Path, digest: str | None) -> bool:

@@ -78,7 +78,8 @@ def digest(name: str) -> str:
 
 def folder(name: str) -> Path:
     """Return where our own toolchain lives."""
-    kind = "-cuda" if torchbuild.is_cuda() else ""
+    gpu = _lock(name).with_name("gpu.txt")
+    kind = f"-cuda-{paths.short(_digest(gpu))[:6]}" if torchbuild.is_cuda() else ""
     return paths.build() / ".toolchains" / f"{name}-{_pins(name)}{kind}"
 
 

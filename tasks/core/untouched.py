@@ -31,6 +31,7 @@ TICK_NS = 4_000_000
 State = list[int] | None
 
 _seen: set[str] = set()
+_named: set[str] = set()
 _since = 0
 # Whether this process asked a server or another program, whose answers can change unseen.
 _asked = False
@@ -58,7 +59,7 @@ def watch() -> None:
 def saw(path: str | os.PathLike[str]) -> None:
     """Note a path of which only the state was asked for, which Python tells no audit hook."""
     if _since:
-        _seen.add(os.path.abspath(path))  # noqa: PTH100  # pathlib's is ten times slower
+        _named.add(os.path.abspath(path))  # noqa: PTH100  # pathlib's is ten times slower
 
 
 def _hear(event: str, arguments: Sequence[Any]) -> None:
@@ -67,9 +68,9 @@ def _hear(event: str, arguments: Sequence[Any]) -> None:
     if event == "open":
         path, _, flags = arguments
         if isinstance(path, str) and not (flags or 0) & (os.O_WRONLY | os.O_RDWR):
-            saw(path)
+            _seen.add(os.path.abspath(path))  # noqa: PTH100
     elif event in ("os.scandir", "os.listdir") and not isinstance(arguments[0], int):
-        saw(arguments[0] or ".")
+        _seen.add(os.path.abspath(os.fspath(arguments[0] or ".")))  # noqa: PTH100
     elif event in ("socket.connect", "subprocess.Popen"):
         _asked = True
 
@@ -95,13 +96,17 @@ def note(words: Sequence[str], said: str) -> None:
 def _looked_at() -> Iterator[str]:
     """Yield what was seen, the folders that files were looked for in, and our own program."""
     libraries = os.path.dirname(os.__file__)  # noqa: PTH120
-    foreign = (f"{sys.prefix}/", f"{libraries}/", "/proc/", "/dev/", "/sys/")
-    for path in _seen:
-        if not path.startswith(foreign) and "__pycache__" not in path:
-            yield path
-            yield os.path.dirname(path)  # noqa: PTH120
+    foreign = (f"{sys.prefix}/", f"{libraries}/", "/proc/", "/sys/")
+    opened = {path for path in _seen if not path.startswith(foreign) and not _is_device(path)}
+    for path in _named | opened:
+        yield path
+        yield os.path.dirname(path)  # noqa: PTH120
     yield from map(str, (ROOT / "tasks").rglob("*.py"))
     yield from (str(ROOT / name) for name in ("dodo.py", "pyproject.toml"))
+
+
+def _is_device(path: str) -> bool:
+    return path.startswith("/dev/") and not path.startswith("/dev/shm/")  # noqa: S108
 
 
 def recall(words: Sequence[str]) -> str | None:

@@ -192,8 +192,8 @@ def address(endpoint: str, where: str) -> str:
 
 def is_loopback(endpoint: str) -> bool:
     """Return whether an address is this machine's own; no proxy is asked for that."""
-    host = urlsplit(endpoint).hostname or ""
     try:
+        host = urlsplit(endpoint).hostname or ""
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

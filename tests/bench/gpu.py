@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,11 +165,14 @@ def _line(name: str, place: Path, folder: Path) -> list[str]:
 
 def _config(way: Way, place: Path) -> str:
     launch = {"processes": way.processes, **({"deepspeed": way.deepspeed} if way.deepspeed else {})}
-    values: Any = {"max_iters": way.iterations, "save_steps": 10**6, "launch": launch, **way.train}
+    values: Any = {"max_epochs": 1, "save_steps": 10**6, "launch": launch, **way.train}
     recipe = Recipe(name=place.name, file=Path("bench.yaml"), base={"path": "base"}, train=values)  # type: ignore[arg-type]
     choice = preset.choice(recipe)
     for reason in choice.reasons:
         print(f"   {reason}", flush=True)
+    # Chosen as for whole epochs, stopped after some iterations.
+    short = {"max_epochs": None, "max_iters": way.iterations}
+    choice = replace(choice, train=choice.train.model_copy(update=short))
     text = render.text(config.TEMPLATE, **config.variables(recipe, choice))
     # Its own line for every iteration, and no checkpoint of the whole optimiser at the end.
     text = text.replace("import torch\n", "import torch\nfrom gpu_hook import Note\n", 1)

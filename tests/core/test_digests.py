@@ -136,15 +136,15 @@ def test_a_damaged_database_costs_one_more_reading(
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"one")
-    project.build.mkdir()
-    (project.build / ".digests.db").write_bytes(content)
+    (project.build / ".digests").mkdir(parents=True)
+    (project.build / ".digests/cache.db").write_bytes(content)
     assert digests.of_file(path) == true(b"one")
     assert digests.of_file(path) == digests.known(path) == true(b"one")
 
 
 def test_a_build_folder_removed_meanwhile_does_no_harm(file: Path, project: Project) -> None:
     digests.of_file(file)
-    (project.build / ".digests.db").unlink()
+    (project.build / ".digests/cache.db").unlink()
     file.write_bytes(b"two")
     assert digests.of_file(file) == true(b"two")
 

@@ -75,6 +75,14 @@ def test_what_is_not_whole_is_not_finished(project: Project, harm: str) -> None:
     assert publish.finished("m", "base", KEY) is None
 
 
+def test_what_a_job_elsewhere_works_on_is_not_collected(project: Project) -> None:
+    for number, mark in enumerate([publish.JOB, "iter_8.pth"]):
+        scratch = publish.prepare("m", "train", f"sha256:{number}" + "0" * 63, resumes=True)
+        (scratch / mark).write_text("8")
+    assert publish.collect("m", "train", KEY) == 1
+    assert [path.name[:8] for path in (project.build / "m").iterdir()] == [".train-0"]
+
+
 @pytest.mark.parametrize("rename", [1, 2])
 def test_a_kill_during_publishing_loses_nothing(
     project: Project, monkeypatch: pytest.MonkeyPatch, rename: int

@@ -97,7 +97,9 @@ def other(key: str, default: Any) -> Any:
         return default / 2 if default else 0.5
     if isinstance(default, int):
         return default + 1
-    if default is None and key.endswith(("priority", "maxContext", "maxResponse", "quoteMaxToken", "threads")):
+    if default is None and key.endswith(
+        ("priority", "maxContext", "maxResponse", "quoteMaxToken", "threads")
+    ):
         return 3
     return "else"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -181,6 +183,42 @@ def test_restoring_one_key_leaves_the_unfinished_work_of_another(project: Projec
 
     assert restored(receipt, "m") is not None
     assert (unfinished / "iter_8.pth").exists()
+
+
+def test_what_is_written_while_it_is_linked_is_not_taken_for_what_it_was(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = project.result("m", "merge", {"w": b"good"})
+    receipt = manifest.read(folder / manifest.NAME)
+    assert receipt is not None
+    link = store._link
+
+    def link_and_write(path: Path, place: Path) -> None:
+        link(path, place)
+        time.sleep(0.02)
+        (folder / "w").write_bytes(b"evil")
+
+    monkeypatch.setattr(store, "_link", link_and_write)
+    store.keep(receipt, folder)
+    assert digests.of_file(folder / "w") == digests.read(folder / "w")
+    assert store.look_up("merge", receipt.key) is None
+
+
+def test_a_restore_that_fails_leaves_the_unfinished_training(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receipt = kept(project)
+    scratch = publish.prepare("n", "merge", receipt.key, resumes=True)
+    (scratch / "iter_8500.pth").write_bytes(b"a week")
+
+    def refuse(path: Path, place: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(store, "_link", refuse)
+    assert store.restore("merge", "n", receipt.key) is None
+    assert "not restored" in capsys.readouterr().out
+    assert (scratch / "iter_8500.pth").read_bytes() == b"a week"
+    assert [path.name for path in scratch.parent.glob(".merge-*")] == [scratch.name]
 
 
 @pytest.mark.parametrize("away", ["cleaned", "replaced"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,6 +142,35 @@ def test_only_what_was_at_rest_and_near_is_noted(deed: str, noted: bool, tmp_pat
     )  # fmt: skip
     assert done.stderr == ""
     assert (done.returncode == 0) is noted
+
+
+SEEN = """
+import sys
+from tasks.core import untouched
+untouched.watch()
+for path in sys.argv[2:]:
+    open(path).read() if sys.argv[1] == "opened" else untouched.saw(path)
+print(*untouched._looked_at(), sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("how", ["opened", "named"])
+def test_memory_is_a_place_for_builds(how: str) -> None:
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        assert file.name in seen(how, file.name)
+
+
+def test_what_is_asked_for_by_name_counts_wherever_it_is() -> None:
+    """A toolchain's packages may lie where our own Python's do."""
+    path = os.__file__
+    assert path in seen("named", path)
+    assert path not in seen("opened", path)
+
+
+def seen(how: str, path: str) -> list[str]:
+    command = [sys.executable, "-c", SEEN, how, path]
+    done = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
 
 
 def test_doitw_answers_from_the_note_without_doit(tmp_path: Path) -> None:

@@ -142,7 +142,10 @@ class Browser:
     def listen(self) -> dict[str, Any]:
         """Return the next message; note what pages ask for and complain of."""
         while b"\0" not in self._rest:
-            ready, _, _ = select.select([self.back], [], [], PATIENCE)
+            # Unlike select, it takes descriptors of any number.
+            poll = select.poll()
+            poll.register(self.back, select.POLLIN)
+            ready = poll.poll(PATIENCE * 1000)
             more = os.read(self.back, 1 << 20) if ready else b""
             if not more:
                 raise RuntimeError(f"{PROGRAM} {'is gone' if ready else 'does not answer'}")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from .. import console, paths, settings
 from ..errors import UserError
+from ..journal import Journal
 from ..webapi import PATIENT
 from . import client, configfile, passwords, stack
 from .client import FastGPT
@@ -26,8 +27,10 @@ QUICK = 3.0
 START = 180.0
 FILE, DATABASE = configfile.NAME, "database"
 
-# What a later run must know: model, kept_in, and what was there before.
+# What a later run must know: model, kept_in, the file and the endpoint where it is, what was there
+# before, and in `ours` what we have put there.
 State = dict[str, Any]
+Note = Callable[[State], None]
 
 
 class Home:
@@ -93,35 +96,53 @@ class Home:
         if self.api:
             self.api.wait(START)
 
-    def give(self, made: dict[str, Any], state: State) -> State:
+    def give(self, made: dict[str, Any], journal: Journal) -> State:
         """Give FastGPT an entry; return what a later run must know.
 
         Args:
-            state: what an earlier run returned, or nothing.
+            journal: what an earlier run noted; ours is noted before anything is changed.
 
         Raises:
-            UserError: it does not take it.
+            UserError: it does not take it, or an earlier entry is in another FastGPT.
         """
         if not self.folder:
             self.wait()
-        place = self.keeps_in()
-        same = (state.get("model"), state.get("kept_in")) == (made["model"], place)
-        known = state if same else {}
-        if state.get("kept_in") and not known:
-            self.take_back(state)
-        if place == FILE:
-            found = self._file().give(made, known)
+        told = {"model": made["model"], "kept_in": self.keeps_in()}
+        known = self._known(told, journal)
+        # Until FastGPT has taken it, what is there may be what it was given the last time.
+        both = {**told, "ours": [*known.get("ours", []), made]}
+
+        def note(state: State) -> None:
+            journal.write({**both, **state})
+
+        if told["kept_in"] == FILE:
+            self._file().give(made, known, note)
         elif not self._must_import():
             self.start()
-            found = self._database().give(made, known)
+            self._database().give(made, known, note)
         else:
-            found = self._database().take_over(self._file(), made, known)
-        return {"model": made["model"], "kept_in": place, **found}
+            self._database().take_over(self._file(), made, known, note)
+        journal.write({**journal.read(), "ours": [made]})
+        return journal.read()
+
+    def _known(self, told: State, journal: Journal) -> State:
+        """Return what was noted for the same model and place; of another, it is taken back."""
+        state = journal.read()
+        self._refuse_elsewhere(state, journal)
+        in_file = told["kept_in"] == FILE or self._must_import()
+        same = all(state.get(name) == told[name] for name in told)
+        if not state or (same and ("file" in state) == in_file):
+            return state
+        for line in self.take_back(journal):
+            console.say(f"   {line}")
+        return {}
 
     def lacking(self, made: dict[str, Any], state: State) -> str:
         """Return how FastGPT has not the entry that it was given, or nothing."""
         if state.get("kept_in") not in (FILE, DATABASE):
             return "never given to FastGPT"
+        if there := self._elsewhere(state):
+            return f"it is in FastGPT at {there}"
         if self.api and not self.api.is_up():
             return f"{self.api.name} does not answer"
         place = self.keeps_in()
@@ -130,14 +151,35 @@ class Home:
         store = self._file() if place == FILE else self._database()
         return store.lacking(made)
 
-    def take_back(self, state: State) -> list[str]:
-        """Take an entry out, or put back the one before it; return a line on each thing."""
-        lines = []
-        if state.get("in_file"):
+    def take_back(self, journal: Journal) -> list[str]:
+        """Take an entry out, or put back the one before it; return a line on each thing.
+
+        Raises:
+            UserError: it is in another FastGPT, or this one does not give it back.
+        """
+        state, lines = journal.read(), []
+        self._refuse_elsewhere(state, journal)
+        if state.get("file"):
             lines += self._file().take_back(state, rereads=self.keeps_in() == FILE)
         if state["kept_in"] == DATABASE:
             lines += self._database().take_back(state)
+        journal.write({})
         return lines
+
+    def _refuse_elsewhere(self, state: State, journal: Journal) -> None:
+        if there := self._elsewhere(state):
+            raise UserError(
+                f"'{state['model']}' is in FastGPT at {there}; set MODELWRIGHT_FASTGPT_ENDPOINT "
+                "and _DIR to that and unship, or, if that FastGPT is no more, delete "
+                f"{journal.path}"
+            )
+
+    def _elsewhere(self, state: State) -> str:
+        """Return the file or the endpoint where an entry is, where that is not this FastGPT's."""
+        file = str(self.folder / configfile.NAME) if self.folder else None
+        endpoint = self.api.api.endpoint if self.api else None
+        here = {"file": file, "endpoint": endpoint}
+        return next((state[at] for at in here if state.get(at) not in (None, here[at])), "")
 
     def chat(self, question: str) -> str:
         """Return the answer of one of FastGPT's applications."""

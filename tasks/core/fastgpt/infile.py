@@ -11,7 +11,7 @@ from ..errors import UserError
 from . import client, configfile, stack
 
 if TYPE_CHECKING:
-    from .home import Home, State
+    from .home import Home, Note, State
 
 
 class InFile:
@@ -20,22 +20,23 @@ class InFile:
     def __init__(self, home: Home, path: Path) -> None:
         self.home, self.path = home, path
 
-    def give(self, made: dict[str, Any], known: State) -> State:
-        """Put an entry in and have FastGPT read it; return what a later run must know.
+    def give(self, made: dict[str, Any], known: State, note: Note) -> None:
+        """Put an entry in and have FastGPT read it.
 
         Args:
-            known: what an earlier run for the same model returned, or nothing.
+            known: what an earlier run for the same model noted, or nothing.
+            note: keeps what a later run must know, before anything is changed.
         """
         was = configfile.find(self.path.parent)
         found = configfile.entry_in(self.path, made["model"]) if was else None
         state = {
-            "in_file": True,
-            # What is equal to ours was left by a run of ours that did not come to its end.
+            "file": str(self.path),
+            # What is equal to ours and was never noted was put there by us from another folder.
             "before": found if found != made else None,
             "made_list": not (was and configfile.has_list(self.path)),
         }
+        note(state | {name: known[name] for name in state if known.get("file")})
         self._reread(made, self._put(made, is_new=was is None))
-        return state | {name: known[name] for name in state if known.get("in_file")}
 
     def lacking(self, made: dict[str, Any]) -> str:
         """Return how the file, or the FastGPT that runs, has not the entry."""
@@ -52,15 +53,18 @@ class InFile:
         )
 
     def take_back(self, state: State, *, rereads: bool) -> list[str]:
-        """Take the entry out, or put back the one before it.
+        """Take the entry out, or put back the one before it, unless it was changed since.
 
         Args:
             rereads: FastGPT has its models from the file, and must read it again.
         """
         model, before = state["model"], state["before"]
         there = configfile.find(self.path.parent)
-        if not there or configfile.entry_in(self.path, model) is None:
+        found = configfile.entry_in(self.path, model) if there else None
+        if found is None:
             return []
+        if found not in state["ours"]:
+            return [f"entry '{model}' stays in {self.path.name}: it is not as we left it"]
         kept = configfile.take_out(self.path, model, before, made_list=state["made_list"])
         if rereads and stack.restart(self.path, self.home.log):
             self.home.wait()

@@ -1,14 +1,21 @@
 """Keep a channel at a gateway: added, changed, tried, given back.
 
-What we add bears our mark.  A channel of somebody's that serves the model is changed, and put back
-as it was when the model is taken away; one that serves other models is nobody's to change.
+What we add bears our mark.  A channel of somebody's that serves the model and nothing else is
+changed, and put back as it was when the model is taken away; any other is nobody's to change.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from .. import console
 from ..errors import UserError
 from .channel import Channel, Fields, Gateway, differences
+
+# What must be known to undo a run: kind, endpoint, fields as we want them; where the channel is
+# somebody's also its id and, in `before`, its fields before us.
+Left = dict[str, Any]
 
 QUESTION = "What is two and two? Answer with one word."
 
@@ -22,29 +29,46 @@ def only(there: Gateway, title: str) -> Fields:
     return found[0] if found else {}
 
 
-def settle(there: Gateway, asked: Channel, left: Fields, secret: str) -> Fields | None:
-    """Add the channel or change it; return what somebody else's was before us, if it is one.
+def taken_over(there: Gateway, found: Fields, asked: Channel, left: Left, secret: str) -> Left:
+    """Return id and fields of somebody's channel before us; nothing where it is ours, or new.
 
     Args:
         left: what an earlier run of ours left.
         secret: the key of the model's server.
+
+    Raises:
+        UserError: the channel is nobody's to change.
     """
-    fields, found = there.fields(asked), only(there, asked.name)
+    if not found or there.is_ours(found):
+        return {}
+    is_known = bool(left.get("before")) and left["id"] == found["id"]
+    _refuse_other_models(there, found, asked, left["fields"] if is_known else {})
+    if secret:
+        raise UserError(
+            f"{there.name}: channel '{asked.name}' ({found['id']}) is somebody's, and no gateway "
+            "tells a key, so that its own could not be put back; give the recipe another "
+            "`gateway.name`, or delete that channel"
+        )
+    known = left["before"] if is_known else {}
+    return {"id": found["id"], "before": {**_now(found, there.fields(asked)), **known}}
+
+
+def settle(there: Gateway, asked: Channel, found: Fields, secret: str) -> None:
+    """Add the channel, or change the one that was found.
+
+    Args:
+        secret: the key of the model's server.
+    """
+    fields = there.fields(asked)
     if not found:
         there.add(fields, secret)
         console.say(f"   channel '{asked.name}' added")
-        return None
-    if not left:
-        _refuse_foreign(there, found, asked)
+        return
     changed = differences(found, fields)
     # Lists do not show the key: to send it again is the only way to be sure of it.
     if changed or secret:
         there.change(found, fields, secret)
         console.say(f"   channel '{asked.name}': {', '.join(changed) or 'its key'} set")
-    if there.is_ours(found):
-        return None
-    was: Fields | None = left.get("before")
-    return was or {key: found.get(key) for key in fields}
 
 
 def kept(there: Gateway, asked: Channel) -> Fields:
@@ -73,28 +97,45 @@ def attempt(there: Gateway, found: Fields, asked: Channel) -> None:
         console.say(f"   {asked.model} answers: {' '.join(answer.split())[:60]}")
 
 
-def give_back(
-    there: Gateway, title: str, before: Fields | None, *, ours: bool = False
-) -> list[str]:
-    """Put a channel of somebody's back as it was; return what was done.
+def roll_back(there: Gateway, asked: Channel, was: Fields) -> bool:
+    """Put back a channel's fields after a trial that failed; return whether they are as before."""
+    if not was:
+        return True
+    try:
+        found = only(there, asked.name)
+        if found and differences(found, before := _now(was, there.fields(asked))):
+            there.change(found, before, "")
+    except UserError as error:
+        console.say(f"   channel '{asked.name}' is not put back: {error}")
+        return False
+    return True
 
-    Args:
-        ours: remove the channel, if it is one of ours.
-    """
+
+def give_back(there: Gateway, title: str, left: Left) -> list[str]:
+    """Remove a channel of ours, or put somebody's back as it was; return what was done."""
     found = only(there, title)
-    if found and ours and there.is_ours(found):
+    if found and there.is_ours(found):
         there.remove(found)
         return [f"channel '{title}' removed"]
-    if found and before:
-        there.change(found, before, "")
+    if found and left.get("before") and left["id"] == found["id"]:
+        there.change(found, left["before"], "")
         return [f"channel '{title}' put back as it was"]
     return []
 
 
-def _refuse_foreign(there: Gateway, found: Fields, asked: Channel) -> None:
-    """Refuse to change a channel that somebody made for other models."""
+def _now(found: Fields, names: Iterable[str]) -> Fields:
+    """Return those fields of a channel that we change."""
+    return {name: found.get(name) for name in names}
+
+
+def _refuse_other_models(there: Gateway, found: Fields, asked: Channel, ours: Fields) -> None:
+    """Refuse to change somebody's channel unless it serves the model alone.
+
+    Args:
+        ours: the fields that an earlier run of ours gave this channel, if one did.
+    """
     serves = there.models(found)
-    if asked.model not in serves:
+    if serves not in ([asked.model], there.models(ours)) or not serves:
         raise UserError(
             f"{there.name}: channel '{asked.name}' ({found['id']}) is there already and serves "
             f"{', '.join(serves) or 'nothing'}; give the recipe another `gateway.name`, or delete "

@@ -172,6 +172,8 @@ def _end(job: Job) -> list[str]:
     try:
         with job.log.open("rb") as file:
             file.seek(max(0, job.log.stat().st_size - END))
-            return file.read().decode("utf-8", "replace").splitlines()
+            text = file.read().decode("utf-8", "replace")
     except OSError:
         return []
+    # Of a bar that was drawn over itself, what was seen last.
+    return [line.rpartition("\r")[2] for line in text.split("\n")]

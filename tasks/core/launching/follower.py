@@ -74,8 +74,8 @@ class Follower:
             ended = code(self.job) is not None
             if time.monotonic() - asked > (SOON if ended else ASK):
                 state, asked = cluster.ask(self.number, state), time.monotonic()
-            if ended and state.waits:  # Slurm starts it anew
-                status(self.job).unlink(missing_ok=True)
+                if ended and state.waits:  # Slurm starts it anew
+                    status(self.job).unlink(missing_ok=True)
             if state.has_ended:
                 # The last lines may still be under way.
                 time.sleep(LOOK)
@@ -118,7 +118,7 @@ class Follower:
         self.read += len(whole)
         with self.job.log.open("ab") as file:
             file.write(whole)
-        for line in whole.decode("utf-8", "replace").splitlines():
+        for line in whole.decode("utf-8", "replace").split("\n")[:-1]:
             self.each_line(line)
 
     def _failure(self) -> CommandFailed:

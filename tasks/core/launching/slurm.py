@@ -11,13 +11,13 @@ import shlex
 import signal
 from collections.abc import Callable
 
-from .. import console, process, settings
+from .. import console, process, publish, settings
 from ..errors import UserError
 from . import cluster, follower, scripts
 from .follower import Follower, Hopeless
 from .job import Job, is_there
 
-NOTE = "slurm-job"
+NOTE = publish.JOB
 
 
 def check(job: Job) -> None:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import console, digests, paths
+from .. import console, digests, manifest, paths
 from ..errors import UserError
 from ..sink import Hasher, Progress, Sink
 
@@ -58,10 +58,14 @@ def collect(now: float | None = None) -> int:
     models = [path for path in paths.build().glob("*") if not path.name.startswith(".")]
     linked = {p.resolve() for model in models for p in model.rglob("*") if p.is_symlink()}
     for path in folder.glob("*"):
-        stat = path.stat()
-        if path.resolve() not in linked and stat.st_mtime < (now or time.time()) - 86400:
+        if path.resolve() in linked or path.stat().st_mtime > (now or time.time()) - 86400:
+            continue
+        if path.is_dir():  # what a killed clone left
+            freed += sum(each.lstat().st_size for each in manifest.walk(path))
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            freed += path.stat().st_size
             path.unlink()
-            freed += stat.st_size
     return freed
 
 

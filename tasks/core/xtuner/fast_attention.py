@@ -101,7 +101,7 @@ def packed(
     """
     longest = max(lengths.spans)
     reach = window if window and window < longest else None
-    if query.is_cuda and query.dtype != torch.float32:
+    if flash_runs(query):
         return _varlen(query, key, value, lengths, scaling, reach)
     groups = query.shape[1] // key.shape[1]
     parts = []
@@ -112,6 +112,13 @@ def packed(
             scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, scale=scaling)
         )
     return torch.cat(parts, dim=2).transpose(1, 2)
+
+
+def flash_runs(query: torch.Tensor) -> bool:
+    """Return whether torch's flash kernel takes it: 16 bits, narrow heads, Ampere or newer."""
+    if not query.is_cuda or query.dtype == torch.float32 or query.shape[-1] > 256:
+        return False
+    return bool(torch.cuda.get_device_capability(query.device) >= (8, 0))
 
 
 def _varlen(

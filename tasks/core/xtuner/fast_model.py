@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine import print_log
+from mmengine.runner import load_checkpoint
 from peft import get_peft_model
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -69,6 +70,8 @@ class FastFinetune(SupervisedFinetune):  # type: ignore[misc]  # xtuner is untyp
         if self.lora.target_modules is None:
             self.lora.target_modules = find_all_linear_names(self.llm)
         self.llm = get_peft_model(self.llm, self.lora)
+        if peft_model is not None:
+            load_checkpoint(self, peft_model)
 
     def compute_loss(self, data: dict[str, Any], data_samples: Any = None) -> dict[str, Any]:
         """Return the loss of a row, each token with its own weight."""

@@ -98,6 +98,7 @@ def test_a_failure_has_the_words_that_matter_and_what_to_try(
 
     said = str(caught.value)
     assert "noise" not in said
+    assert "Map: 0%" not in said
     assert "did not suffice, by 1.50 GiB at that moment" in said
     assert "train.batch_size: 2 and accumulative_counts: 4, now 4 and 2" in said
     assert caught.value.status == 1
