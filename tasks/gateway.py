@@ -174,14 +174,12 @@ def _bring(there: Gateway, asked: Channel, journal: Journal, secret: str) -> Lef
 
     What is there is noted first, and put back if the trial fails or is stopped.
     """
-    from .core import gateways
     from .core.gateways import upkeep
 
     earlier = _carried(there, asked, journal)
     noted, found = journal.read(), upkeep.only(there, asked.name)
     before = upkeep.taken_over(there, found, asked, earlier, secret)
-    where = {"kind": gateways.kind(), "endpoint": settings.current().gateway_endpoint}
-    left: Left = {**where, "fields": there.fields(asked), **before}
+    left: Left = {**_here(), "fields": there.fields(asked), **before}
     journal.write(left)
     try:
         upkeep.settle(there, asked, found, secret)
@@ -225,9 +223,12 @@ def _carried(there: Gateway, asked: Channel, journal: Journal) -> Left:
 
 def _is_elsewhere(left: Left) -> bool:
     """Return whether the channel was left at another gateway than that of the settings."""
+    return bool(left) and any(left[name] != value for name, value in _here().items())
+
+
+def _here() -> Left:
     found = settings.current()
-    here = (found.gateway_kind, found.gateway_endpoint)
-    return bool(left) and (left["kind"], left["endpoint"]) != here
+    return {"kind": found.gateway_kind, "endpoint": found.gateway_endpoint.rstrip("/")}
 
 
 def _stays(left: Left, journal: Journal) -> UserError:

@@ -81,6 +81,12 @@ def drifted(recipe: Recipe) -> str:
 def undo(recipe: Recipe, receipt: Manifest | None) -> list[str]:
     """Take the model away from its server, and a server of ours with it; say what went."""
     by = _made_by(recipe, receipt)
+    if there := _elsewhere(recipe, receipt):
+        raise UserError(
+            f"the model is in the server at {there}; set MODELWRIGHT_XINFERENCE_ENDPOINT or "
+            "MODELWRIGHT_SERVE_PORT to that and unship, or, if that server is no more, delete "
+            f"{paths.manifest(recipe.name, 'serve')}"
+        )
     lines: list[str] = by.undo(recipe, by.place(recipe), receipt)
     return lines
 
@@ -88,7 +94,10 @@ def undo(recipe: Recipe, receipt: Manifest | None) -> list[str]:
 def run(recipe: Recipe, folder: Path) -> Facts:
     by, receipt = backend(recipe), _receipt(recipe)
     before = _made_by(recipe, receipt)
-    if before is not by:
+    if there := _elsewhere(recipe, receipt):
+        console.say(f"   the model at {there} stays; unship before the server is another")
+        receipt = None
+    elif before is not by:
         for line in before.undo(recipe, before.place(recipe), receipt):
             console.say(f"   {line}")
         receipt = None
@@ -105,6 +114,17 @@ def _made_by(recipe: Recipe, receipt: Manifest | None) -> Any:
     """Return the module that knows what the last run left; the recipe may name another by now."""
     told = receipt.inputs.get("recipe", {}).get("serve.by") if receipt else None
     return BACKENDS.get(told or "", backend(recipe))
+
+
+def _elsewhere(recipe: Recipe, receipt: Manifest | None) -> str:
+    """Return the Xinference where the model was left, where that is not the one of the settings.
+
+    A vLLM of ours is found by the model's name, and one that is not ours was given nothing.
+    """
+    was = receipt.inputs.get("recipe", {}).get("endpoint") if receipt else None
+    by = _made_by(recipe, receipt)
+    is_here = by is not xinference or was in (None, by.place(recipe).endpoint)
+    return "" if is_here else str(was)
 
 
 def _serve(recipe: Recipe) -> Serve:

@@ -109,8 +109,12 @@ def undo(recipe: Recipe, receipt: manifest.Manifest | None) -> list[str]:
     assert recipe.upload is not None
     if receipt is None:
         return []
-    path = paths.output(recipe.name, "upload") / OBJECTS
-    told = json.loads(path.read_text(encoding="utf-8"))
+    told = _told(recipe)
+    if server := _elsewhere(told):
+        raise UserError(
+            f"the objects are at {server}; set MODELWRIGHT_S3_ENDPOINT to that and unship, or, if "
+            f"that server is no more, delete {paths.output(recipe.name, 'upload')}"
+        )
     bucket = Bucket(told["bucket"])
     there = bucket.listing(receipt.facts["prefix"])
     ours = [
@@ -130,6 +134,8 @@ def run(recipe: Recipe, folder: Path) -> Facts:
 
     assert recipe.upload is not None
     bucket = Bucket(recipe.upload.bucket)
+    if server := _elsewhere(_told(recipe)):
+        console.say(f"   the objects at {server} stay; unship before the server is another")
     files = by_name(outgoing(recipe))
     there = bucket.listing(root(recipe), make=True)
     alike = [
@@ -152,7 +158,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
         name: {"size": file.size, "digest": file.digest, "etag": there[name].etag}
         for name, file in files.items()
     }
-    content = {"bucket": recipe.upload.bucket, "objects": objects}
+    content = {"endpoint": _endpoint(), "bucket": recipe.upload.bucket, "objects": objects}
     (folder / OBJECTS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     (folder / JOURNAL).unlink(missing_ok=True)
     return {"bucket": recipe.upload.bucket, "prefix": root(recipe), "objects": len(files)}
@@ -196,6 +202,23 @@ def verify_fully(recipe: Recipe, verify: str) -> TaskFailed | None:
         )
     console.say(f"   read back: {len(files)} objects, all as they should be")
     return None
+
+
+def _told(recipe: Recipe) -> dict[str, Any]:
+    """Return what the last upload left where, or nothing."""
+    path = paths.output(recipe.name, "upload") / OBJECTS
+    found: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
+    return found
+
+
+def _elsewhere(told: dict[str, Any]) -> str:
+    """Return the server that objects were sent to, where that is not the one of the settings."""
+    was = str(told.get("endpoint", ""))
+    return "" if was == _endpoint() else was
+
+
+def _endpoint() -> str:
+    return settings.current().s3_endpoint.rstrip("/")
 
 
 def _verify(bucket: Any, files: Any, there: Any, sent: dict[str, str]) -> None:

@@ -204,6 +204,27 @@ def test_unship_keeps_the_receipt_of_a_server_that_is_down(
     assert (project.build / "m/serve/manifest.json").exists()
 
 
+def test_unship_from_another_server_forgets_nothing(
+    project: Project,
+    there: Xinference,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = recipe(project)
+    ship(made)
+    with xinference.running() as other:
+        put(monkeypatch, xinference_endpoint=other.url)
+        assert f"the model is in the server at {there.url}; set MODELWRIGHT_XI" in unship(made)
+        assert (project.build / "m/serve/manifest.json").exists()
+        ship(made)
+        assert f"the model at {there.url} stays; unship before" in capsys.readouterr().out
+        assert unship(made) == ""
+        assert (other.registered, other.running) == ({}, {})
+    put(monkeypatch, xinference_endpoint=there.url)
+    assert unship(made) == ""
+    assert (there.registered, there.running) == ({}, {})
+
+
 def test_an_older_xinference_gets_version_1(project: Project, there: Xinference) -> None:
     there.version = 1
     ship(recipe(project))

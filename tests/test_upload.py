@@ -347,6 +347,8 @@ def test_full_verification_reads_every_object_back(
         ({"ACCESS_KEY": ""}, "ACCESS_KEY and MODELWRIGHT_S3_SECRET_KEY: set both"),
         ({"ENDPOINT": "127.0.0.1:9000"}, "should be the address of an S3 server with its scheme"),
         ({"ENDPOINT": ""}, "should be the address of an S3 server"),
+        ({"ENDPOINT": "http://["}, "should be the address of an S3 server"),
+        ({"ENDPOINT": "http://me:wrong-secret@127.0.0.1:9"}, "take user and password out of the"),
         ({"ENDPOINT": "ftp://127.0.0.1"}, "should be the address of an S3 server"),
         ({"ENDPOINT": "http://127.0.0.1:9"}, "http://127.0.0.1:9: no answer"),
         (
@@ -450,3 +452,25 @@ def test_unship_removes_what_was_sent_and_nothing_else(
         "m/config.json",
     }
     assert not (project.build / "m/upload").exists()
+
+
+def test_unship_from_another_server_forgets_nothing(
+    recipe: Recipe,
+    client: Minio,
+    bucket: str,
+    project: Project,
+    server: Swift,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert build(recipe) == ""
+    configure(monkeypatch, ENDPOINT=server.url.replace("127.0.0.1", "localhost"))
+    failed = shipping.unship({"upload": upload}, recipe)
+    assert failed
+    assert f"the objects are at {server.url}; set MODELWRIGHT_S3_ENDPOINT to" in failed.get_msg()
+    assert len(objects(client, bucket)) == len(OUT)
+    assert (project.build / "m/upload/manifest.json").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "forced", lambda: True)
+        assert build(recipe) == ""
+    assert f"the objects at {server.url} stay; unship before" in capsys.readouterr().out

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from . import settings
@@ -128,12 +128,7 @@ def connect() -> Minio:
     from minio import Minio
 
     found = settings.current()
-    address = urlsplit(found.s3_endpoint)
-    if address.scheme not in ("http", "https") or not address.netloc or address.path.strip("/"):
-        raise UserError(
-            f"{found.where('s3_endpoint')}: '{found.s3_endpoint}' should be the address of an S3 "
-            "server with its scheme, `https://host[:port]`"
-        )
+    address = _address(found.s3_endpoint, found.where("s3_endpoint"))
     if not found.s3_access_key or not found.s3_secret_key:
         raise UserError(
             "MODELWRIGHT_S3_ACCESS_KEY and MODELWRIGHT_S3_SECRET_KEY: set both, in the environment "
@@ -156,6 +151,28 @@ def connect() -> Minio:
         secure=address.scheme == "https",
         region=found.s3_region,
         http_client=pool,
+    )
+
+
+def _address(endpoint: str, where: str) -> SplitResult:
+    """Return the parts of a server's address.
+
+    Raises:
+        UserError: it is none, or holds a password; the address is not told then.
+    """
+    if "@" in endpoint:
+        raise UserError(
+            f"{where}: take user and password out of the address; the keys are "
+            "MODELWRIGHT_S3_ACCESS_KEY and MODELWRIGHT_S3_SECRET_KEY"
+        )
+    with suppress(ValueError):
+        parts = urlsplit(endpoint)
+        is_sound = parts.port != 0 and parts.hostname and not parts.path.strip("/")
+        if is_sound and parts.scheme in ("http", "https"):
+            return parts
+    raise UserError(
+        f"{where}: '{endpoint}' should be the address of an S3 server with its scheme, "
+        "`https://host[:port]`"
     )
 
 

@@ -9,6 +9,7 @@ from doit.exceptions import TaskFailed
 
 from . import console, lock, manifest, paths
 from .errors import UserError
+from .journal import Journal
 from .recipe import Recipe
 from .stage import Stage, TaskDict
 
@@ -82,7 +83,8 @@ def _undo(name: str, stage: Stage, recipe: Recipe) -> None:
         if receipt:
             console.say(f"   {name}: stays, as it may be in use elsewhere")
         return
-    if receipt is None and lacks(stage, recipe):
+    # A run that failed may have changed something out there, and noted it.
+    if receipt is None and lacks(stage, recipe) and not Journal(recipe.name, name).read():
         return
     for line in undo(recipe, receipt):
         console.say(f"   {name}: {line}")

@@ -10,6 +10,7 @@ import pytest
 from tasks import OUTWARD, STAGES
 from tasks.core import settings, shipping
 from tasks.core.errors import UserError
+from tasks.core.journal import Journal
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
 
@@ -78,6 +79,18 @@ def test_a_stage_that_cannot_be_undone_keeps_its_receipt_and_none_of_the_others(
     assert [path.name for path in (project.build / "m").iterdir() if path.name != "locks"] == [
         "second"
     ]
+
+
+def test_what_a_failed_run_noted_is_not_passed_over_for_want_of_a_setting(project: Project) -> None:
+    recipe, undone = project.recipe("m", RECIPE), []  # type: ignore[var-annotated]
+    found = stages(undone, first="set the endpoint again")
+    found["first"].lacks = lambda recipe: "MODELWRIGHT_X_ENDPOINT"
+    assert shipping.unship(found, recipe) is None
+    Journal("m", "first").write({"before": 1})
+    failed = shipping.unship(found, recipe)
+    assert failed is not None
+    assert "first: set the endpoint again" in failed.get_msg()
+    assert Journal("m", "first").read() == {"before": 1}
 
 
 def test_what_may_be_in_use_elsewhere_stays(

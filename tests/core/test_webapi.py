@@ -45,6 +45,12 @@ def api(echo: Echo) -> Iterator[Api]:
         yield made
 
 
+@pytest.mark.parametrize("endpoint", ["http://[", "", "http://10.0.0.1", "http://localhost.evil"])
+def test_only_this_machine_s_own_address_is_loopback(endpoint: str) -> None:
+    assert not webapi.is_loopback(endpoint)
+    assert webapi.is_loopback("http://[::1]:3000")
+
+
 def test_an_answer_is_its_status_and_its_json(api: Api) -> None:
     answer = api.ask("GET", "/good", page=2)
     assert (answer.status, answer.body) == (200, {"shown": "t", "page": "2"})
