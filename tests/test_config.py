@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tasks import config
 from tasks.core import recipe as recipes
-from tasks.core import render, settings, stage
+from tasks.core import render, settings, stage, torchbuild
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
 
@@ -74,6 +74,13 @@ def epochs(**more: Any) -> dict[str, Any]:
         ({"dtype": "bfloat16"}, 'dtype="bfloat16"'),
         ({"dtype": "float16"}, 'loss_scale="dynamic"'),
         ({"dtype": "float32"}, "type=OptimWrapper"),
+        # What is trained itself is kept in float32, by us or by DeepSpeed.
+        ({"method": "full"}, "torch_dtype=torch.float32"),
+        ({"method": "full", "dtype": "bfloat16"}, "torch_dtype=torch.float32"),
+        (
+            {"method": "full", "dtype": "bfloat16", "launch": {"deepspeed": "zero2"}},
+            "torch_dtype=torch.bfloat16",
+        ),
         ({"seed": 7, "deterministic": True}, "randomness = dict(seed=7, deterministic=True)"),
         ({"seed": None}, "seed=None"),
         ({"save_steps": 11}, "save_steps = 11"),
@@ -308,6 +315,15 @@ def test_a_preset_looks_at_the_devices(
     _, text, _ = preset(project, monkeypatch, devices)
     compile(text, "config.py", "exec")
     assert said in text
+
+
+def test_a_preset_for_a_cluster_wants_to_be_told_its_devices(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELWRIGHT_LAUNCHER", "slurm")
+    monkeypatch.setattr(torchbuild, "has_gpu", lambda: False)
+    said, _, _ = preset(project, monkeypatch, "")
+    assert "MODELWRIGHT_DEVICES" in said
 
 
 def test_what_a_preset_makes_of_the_devices_changes_no_key_of_training(

@@ -101,3 +101,12 @@ def test_only_plain_values_are_saved() -> None:
     assert state == {"a": {"b": {"c": [1, (2, "x")]}}}
     assert type(state["a"]) is dict
     assert type(state["a"]["b"]) is OrderedDict
+
+
+def test_a_checkpoint_in_the_middle_of_a_step_is_taken_only_where_there_is_no_other(
+    tmp_path: Path,
+) -> None:
+    for number in (4, 6):
+        (tmp_path / f"iter_{number}.pth").touch()
+    found = [saving.newest(tmp_path, every) for every in (1, 4, 5)]
+    assert [path.name for path in found if path] == ["iter_6.pth", "iter_4.pth", "iter_6.pth"]

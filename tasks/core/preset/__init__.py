@@ -34,11 +34,23 @@ def choice(recipe: Recipe) -> Choice:
     assert train is not None
     if train.preset is None:
         return Choice(train)
+    _check_known()
     try:
         counted = train.max_iters is not None or recipe.checkpoint not in ("last", "best")
         return choose(train, of(recipe), machine.found(), counted=counted, force=forced())
     except TooLarge as error:
         raise UserError(f"{recipe.file}: train.preset: {error}") from None
+
+
+def _check_known() -> None:
+    """Refuse to choose for the nodes of a cluster by what a login node has."""
+    found = settings.current()
+    asked = found.launcher == "slurm" and not found.devices and found.slurm_gres != "none"
+    if asked and not machine.found().count:
+        raise UserError(
+            "train.preset: auto does not know the nodes' devices, and this machine has none; "
+            "say them in MODELWRIGHT_DEVICES, as in `8 x 80 GB H100`, or `none`"
+        )
 
 
 def of(recipe: Recipe) -> Shape:

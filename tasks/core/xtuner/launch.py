@@ -14,6 +14,7 @@ import ctypes
 import importlib.util
 import os
 import runpy
+import shutil
 import signal
 import sys
 import types
@@ -58,7 +59,8 @@ def argument(name: str) -> str:
 def end_with_parent() -> None:
     """Let the kernel kill this process when torchrun dies: it gives each a session of its own."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:
+    # In a container torchrun itself may be the first process.
+    if os.getppid() == 1 and b"torch.distributed.run" not in Path("/proc/1/cmdline").read_bytes():
         sys.exit("torchrun is gone")
 
 
@@ -128,18 +130,19 @@ def prepare_training(folder: str, deepspeed: str) -> None:
         folder: the work directory; its name stands for the training in each checkpoint.
         deepspeed: the name or path of DeepSpeed's settings, or nothing.
     """
-    import datasets
+    from mmengine.config import Config
 
-    # map() would write its cache into the dataset that it reads.
-    datasets.disable_caching()
+    place, config = Path(folder), Config.fromfile(sys.argv[1])
+    keep_rows_in(place / "datasets")
     widen_warm_up()
-    place = Path(folder)
-    saving.prepare(place.name)
+    sample_apart()
+    owner = f"{place.name}, {steps(config, deepspeed)}"
+    saving.prepare(owner)
     if deepspeed:
-        saving.prepare_deepspeed(place.name)
+        saving.prepare_deepspeed(owner)
         take_number_format_from_config()
     options = []
-    newest = saving.newest(place)
+    newest = saving.newest(place, config.get("accumulative_counts", 1))
     if newest:
         options += ["resume=True", f"load_from={newest.absolute()}"]
     if not has_accelerator():
@@ -147,6 +150,44 @@ def prepare_training(folder: str, deepspeed: str) -> None:
         train_on_processors(deepspeed)
     if options:
         sys.argv += ["--cfg-options", *options]
+
+
+def steps(config: Any, deepspeed: str) -> str:
+    """Return how a training steps.
+
+    A preset chooses it by the devices: what was begun on some is not gone on with on others.
+    """
+    batch = f"{config.get('batch_size')} x {config.get('accumulative_counts')}"
+    dtype = config.model.llm.get("torch_dtype")
+    return f"batch {batch}, {dtype}, {Path(deepspeed).name or 'no DeepSpeed'}"
+
+
+def keep_rows_in(folder: Path) -> None:
+    """Let map() write where all nodes read: not into the dataset, nor into this node's own /tmp."""
+    import datasets
+
+    datasets.disable_caching()
+    folder = folder.absolute()
+    if os.environ.get("RANK", "0") == "0":
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    arrow: Any = importlib.import_module("datasets.arrow_dataset")
+    arrow.get_temporary_cache_files_directory = lambda: str(folder)
+
+
+def sample_apart() -> None:
+    """Let the answers that are shown while it trains draw no random numbers of the training's."""
+    import torch
+    from xtuner.engine.hooks import EvaluateChatHook
+
+    original = EvaluateChatHook._generate_samples
+
+    def generate(self: Any, *args: Any, **options: Any) -> None:
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.random.fork_rng(devices):
+            original(self, *args, **options)
+
+    EvaluateChatHook._generate_samples = generate
 
 
 def train_on_processors(deepspeed: str) -> None:

@@ -23,10 +23,16 @@ UNREPEATABLE = ("time", "experiment_name", "cfg", "last_ckpt")
 TIMINGS = ("time", "data_time", "tflops", "tokens_per_sec", "memory", "eta")
 
 
-def newest(folder: Path) -> Path | None:
-    """Return the newest checkpoint in a folder, if any."""
+def newest(folder: Path, every: int = 1) -> Path | None:
+    """Return the newest checkpoint in a folder, if any.
+
+    Args:
+        every: after how many iterations weights are changed: one saved in between has lost the
+            gradients of a part of its step, and is taken only where there is no other.
+    """
     found = {int(m[1]): p for p in folder.glob("iter_*.pth") if (m := NAME.fullmatch(p.name))}
-    return found[max(found)] if found else None
+    whole = [number for number in found if number % every == 0] or list(found)
+    return found[max(whole)] if whole else None
 
 
 def prepare(owner: str) -> None:

@@ -108,12 +108,22 @@ def test_an_address_that_is_not_there_is_named_without_its_key(
     project: Project, served: Web
 ) -> None:
     digest = digests.of_bytes(b"")
-    url = f"{served.url}/none.zip?signature=s3cret"
+    url = f"{served.url}/none.zip?for=s3cret"
     text = f"base: {{path: x}}\ndata: {{http: '{url}', digest: '{digest}'}}\n"
     failed = stage.act("data", data, project.recipe("m", text))
     assert failed
     assert "answers 404" in failed.message
     assert "s3cret" not in failed.message
+
+
+@pytest.mark.parametrize(
+    "query", ["X-Amz-Signature=s3cret", "a=1&sig=s3cret", "access_token=s3cret", "apikey=s3cret"]
+)
+def test_an_address_with_a_signature_is_no_part_of_a_recipe(project: Project, query: str) -> None:
+    source = f"{{http: 'https://host/x.zip?{query}', digest: '{digests.of_bytes(b'')}'}}"
+    with pytest.raises(LoadError, match="signature or a token") as refused:
+        project.recipe("m", f"base: {{path: x}}\ndata: {source}\n")
+    assert "s3cret" not in str(refused.value)
 
 
 def test_an_address_needs_a_digest(project: Project) -> None:
