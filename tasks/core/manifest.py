@@ -52,7 +52,7 @@ class Manifest:
         A stage of which some bytes change nothing says its content itself, in its facts.
         """
         told = self.facts.get("content")
-        return str(told) if told else digest_of([asdict(file) for file in self.files])
+        return str(told) if told else digest_of([vars(file) for file in self.files])
 
     @property
     def size(self) -> int:
