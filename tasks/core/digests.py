@@ -43,7 +43,7 @@ def of_file(path: Path) -> str:
     known = _ask(state_of(path))
     if known:
         return known
-    _wait_a_tick([path])
+    _wait_a_tick(state_of(path))
     state = state_of(path)
     digest = read(path)
     if state_of(path) != state:
@@ -82,15 +82,11 @@ def known(path: Path) -> str | None:
 
 
 def remember(path: Path, digest: str) -> None:
-    """Note the digest of a file as it is now."""
-    remember_all({path: digest})
-
-
-def remember_all(known: Mapping[Path, str]) -> None:
-    """Note the digests of files as they are now, if nobody writes to them."""
-    before = {path: state_of(path) for path in known}
-    _wait_a_tick(known)
-    _keep({state: known[path] for path, state in before.items() if state_of(path) == state})
+    """Note the digest of a file as it is now, if nobody writes to it."""
+    state = state_of(path)
+    _wait_a_tick(state)
+    if state_of(path) == state:
+        _keep({state: digest})
 
 
 @contextlib.contextmanager
@@ -112,15 +108,11 @@ def carried(files: Iterable[Path]) -> Iterator[None]:
         _keep({state: digest for state, old, digest in now if state[:4] == old[:4]})
 
 
-def _wait_a_tick(files: Iterable[Path]) -> None:
-    """Wait until a write to one of the files would show."""
-    time.sleep(_ticks_left(map(state_of, files)))
-
-
-def _ticks_left(states: Iterable[State]) -> float:
-    """Return the seconds until a write would change a file's mtime."""
-    age = time.time_ns() - max((state[3] for state in states), default=0)
-    return (TICK_NS - age) / 1e9 if 0 <= age < TICK_NS else 0.0
+def _wait_a_tick(state: State) -> None:
+    """Wait until a write to a file would change its mtime."""
+    age = time.time_ns() - state[3]
+    if 0 <= age < TICK_NS:
+        time.sleep((TICK_NS - age) / 1e9)
 
 
 def _keep(known: Mapping[State, str]) -> None:
