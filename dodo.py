@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 
 from tasks import ON_REQUEST, OUTWARD, STAGES
-from tasks.core import console, memory, pipeline, shipping, toolchain, untouched
-from tasks.core.stage import TaskDict
+from tasks.core import console
+from tasks.core.engine import memory, pipeline, shipping, untouched
+from tasks.core.engine.stage import TaskDict
+from tasks.core.toolchains import toolchain
 
 console.outlive_reader()
 untouched.watch()

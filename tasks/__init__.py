@@ -25,7 +25,7 @@ from . import (
     train,
     upload,
 )
-from .core.stage import Stage
+from .core.engine.stage import Stage
 
 STAGES: dict[str, Stage] = {
     "base": base,

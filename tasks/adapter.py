@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from . import train
-from .core import checkpoints, digests, inputs, manifest, paths, xtuner
+from .core import paths, xtuner
+from .core.engine import digests, inputs, manifest
+from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.model import lora
 from .core.recipe import Recipe
 from .core.sources import source
-from .core.stage import Facts, TaskDict
+from .core.training import checkpoints
 from .core.xtuner import config
 
 VERSION = 2

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import gateway, serve
 from .core import console, paths, settings
+from .core.engine.journal import Journal
+from .core.engine.manifest import Manifest
+from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
-from .core.journal import Journal
-from .core.manifest import Manifest
 from .core.recipe import Recipe
-from .core.stage import Facts, TaskDict
 
 if TYPE_CHECKING:
     from .core.fastgpt.home import Home

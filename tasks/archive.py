@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
-from .core import console, digests, modelfiles, paths
+from .core import console, paths
+from .core.engine import digests
+from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
+from .core.model import modelfiles
 from .core.recipe import Recipe
-from .core.stage import Facts, TaskDict
 
 VERSION = 1
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .core.engine.stage import Facts, TaskDict
 from .core.model import weights
 from .core.recipe import Recipe
 from .core.sources import source
-from .core.stage import Facts, TaskDict
 
 VERSION = 1
 

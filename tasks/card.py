@@ -14,10 +14,12 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from .core import lock, manifest, modelcard, modelfiles, paths, render
+from .core import paths, render
+from .core.engine import lock, manifest
+from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError, refused
+from .core.model import modelcard, modelfiles
 from .core.recipe import Recipe
-from .core.stage import Facts, TaskDict
 
 VERSION = 1
 TEMPLATE = "card.md.j2"

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from . import push
-from .core import paths, render, settings, vllm
+from .core import paths, render, settings
+from .core.engine.stage import Facts, TaskDict
 from .core.recipe import Recipe
 from .core.sections import Serve
-from .core.stage import Facts, TaskDict
+from .core.serving import vllm
 from .core.xinference import server
 
 VERSION = 1

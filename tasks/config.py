@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .core import console, manifest, paths, preset, render
+from .core import console, paths, preset, render
+from .core.engine import manifest
+from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.sections import Train
-from .core.stage import Facts, TaskDict
 
 VERSION = 1
 TEMPLATE = "xtuner_config.py.j2"

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from .core import paths, xtuner
+from .core.engine.stage import Facts, TaskDict
 from .core.errors import CommandFailed, UserError
 from .core.recipe import Recipe
 from .core.sections import Data
-from .core.stage import Facts, TaskDict
 from .core.xtuner import DATA_FAULT
 
 VERSION = 2

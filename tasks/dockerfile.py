@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from . import adapter
-from .core import modelfiles, paths, render
+from .core import paths, render
+from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.image import bases, layers, lints
+from .core.model import modelfiles
 from .core.recipe import Recipe
 from .core.sections import Image
-from .core.stage import Facts, TaskDict
 
 VERSION = 1
 

@@ -7,13 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from .core import answers, evaluation, paths, prompts
-from .core.answers import Answers
+from .core import paths
+from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
-from .core.prompts import Prompt
+from .core.evaluation import answers, evaluation, prompts
+from .core.evaluation.answers import Answers
+from .core.evaluation.prompts import Prompt
 from .core.recipe import Recipe
 from .core.sections import Evaluate
-from .core.stage import Facts, TaskDict
 
 VERSION = 2
 
@@ -91,7 +92,7 @@ def _answers(recipe: Recipe, asked: list[Prompt], folder: Path) -> dict[str, Ans
     log = paths.log(recipe.name, "evaluate")
     found: dict[str, Answers] = {}
     if served(recipe):
-        from .core import endpoint
+        from .core.evaluation import endpoint
 
         # First, as a server that is not there is found out at once.
         found = endpoint.ask(recipe, asked, served(recipe))

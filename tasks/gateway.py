@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import serve
 from .core import console, paths, settings
+from .core.engine.journal import Journal
+from .core.engine.manifest import Manifest
+from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
-from .core.journal import Journal
-from .core.manifest import Manifest
 from .core.recipe import Recipe
-from .core.stage import Facts, TaskDict
 
 if TYPE_CHECKING:
     from .core.gateways import Channel, Gateway
@@ -103,7 +103,7 @@ def channel(recipe: Recipe) -> Channel:
         UserError: nothing says where the model is served.
     """
     from .core.gateways import Channel
-    from .core.webapi import address
+    from .core.serving.webapi import address
 
     assert recipe.gateway is not None
     where = upstream(recipe)

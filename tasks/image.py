@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from . import dockerfile
-from .core import modelfiles, paths
+from .core import paths
+from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.image import bases, engine, imageconfig, layers, lints, oci, ownlayers, stack, wheels
+from .core.model import modelfiles
 from .core.recipe import Recipe
-from .core.stage import Facts, TaskDict
 
 VERSION = 2
 # An engine's image is on this machine only, and a layout is quickly made from the model.

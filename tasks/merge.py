@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from . import adapter
-from .core import digests, paths, xtuner
+from .core import paths, xtuner
+from .core.engine import digests
+from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.model import lora, weights
 from .core.model.tensors import Tensor
 from .core.recipe import Recipe
-from .core.stage import Facts, TaskDict
 
 VERSION = 2
 # What a model needs beside its weights: settings, tokenizer in any of its forms, licence.

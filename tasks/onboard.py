@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from .core import catalog, kubernetes, paths, render, settings
+from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.recipe import Recipe
-from .core.stage import Facts, TaskDict
 
 VERSION = 2
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import dockerfile
 from .core import paths, settings
+from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.image import engine, reference
 from .core.image.reference import Reference
 from .core.recipe import Recipe
-from .core.stage import Facts, TaskDict
 
 if TYPE_CHECKING:
     from .core.image.registry import Registry

@@ -17,10 +17,11 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from .core import manifest, paths
+from .core import paths
+from .core.engine import manifest
+from .core.engine.stage import Facts, Stage, TaskDict
 from .core.errors import UserError, refused
 from .core.recipe import Recipe
-from .core.stage import Facts, Stage, TaskDict
 
 VERSION = 1
 # Quickly made anew, and of this machine.

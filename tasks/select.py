@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from . import adapter, merge
-from .core import answers, checkpoints, console, evaluation, manifest, paths, prompts
-from .core.answers import Answers
-from .core.prompts import Prompt
+from .core import console, paths
+from .core.engine import manifest
+from .core.engine.stage import Facts, TaskDict
+from .core.evaluation import answers, evaluation, prompts
+from .core.evaluation.answers import Answers
+from .core.evaluation.prompts import Prompt
 from .core.recipe import Recipe
 from .core.sections import Evaluate
-from .core.stage import Facts, TaskDict
+from .core.training import checkpoints
 
 VERSION = 1
 # What a killed run has answered is not asked again.

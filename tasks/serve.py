@@ -13,12 +13,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .core import console, manifest, paths, vllm
+from .core import console, paths
+from .core.engine import manifest
+from .core.engine.manifest import Manifest
+from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
-from .core.manifest import Manifest
 from .core.recipe import Recipe
 from .core.sections import Serve
-from .core.stage import Facts, TaskDict
+from .core.serving import vllm
 from .core.xinference import backend as xinference
 
 VERSION = 1

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .core import checkpoints, console, losscurve, paths, preset, trainlog
+from .core import console, paths, preset
+from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.launching.job import Job
 from .core.recipe import Recipe
 from .core.sections import ZERO, Train
-from .core.stage import Facts, TaskDict
-from .core.trainlog import Record
+from .core.training import checkpoints, losscurve, trainlog
+from .core.training.trainlog import Record
 
 VERSION = 2
 # A killed training goes on from its newest checkpoint, in the folder where it was.

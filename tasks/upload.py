@@ -16,10 +16,12 @@ from typing import Any
 from doit.exceptions import TaskFailed
 
 from . import card
-from .core import console, manifest, modelfiles, paths, settings
+from .core import console, paths, settings
+from .core.engine import manifest
+from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
+from .core.model import modelfiles
 from .core.recipe import Recipe
-from .core.stage import Facts, TaskDict
 
 VERSION = 1
 RESUMES = True
@@ -86,7 +88,7 @@ def root(recipe: Recipe) -> str:
 
 def drifted(recipe: Recipe) -> bool:
     """Return whether objects in the bucket were deleted or replaced since; one listing tells."""
-    from .core.s3 import Bucket
+    from .core.s3.buckets import Bucket
 
     assert recipe.upload is not None
     path = paths.output(recipe.name, "upload") / OBJECTS
@@ -104,7 +106,7 @@ def drifted(recipe: Recipe) -> bool:
 
 def undo(recipe: Recipe, receipt: manifest.Manifest | None) -> list[str]:
     """Remove the objects that are still as they were sent; say how many went and stay."""
-    from .core.s3 import Bucket
+    from .core.s3.buckets import Bucket
 
     assert recipe.upload is not None
     if receipt is None:
@@ -129,8 +131,8 @@ def undo(recipe: Recipe, receipt: manifest.Manifest | None) -> list[str]:
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
-    from .core.s3 import Bucket
-    from .core.s3upload import Journal, Sender, by_name
+    from .core.s3.buckets import Bucket
+    from .core.s3.uploading import Journal, Sender, by_name
 
     assert recipe.upload is not None
     bucket = Bucket(recipe.upload.bucket)
@@ -170,7 +172,7 @@ def outgoing(recipe: Recipe) -> list[Any]:
     Raises:
         UserError: there is no model yet, or it has a file that cannot be sent.
     """
-    from .core.s3upload import Local
+    from .core.s3.uploading import Local
 
     found = []
     for stage in [recipe.weights, *["card"] * card.wanted(recipe)]:
@@ -188,7 +190,7 @@ def verify_fully(recipe: Recipe, verify: str) -> TaskFailed | None:
     """Read every object back if that was asked for; the second action of the task."""
     if verify != "full":
         return None
-    from .core.s3 import Bucket
+    from .core.s3.buckets import Bucket
 
     try:
         assert recipe.upload is not None

@@ -14,9 +14,11 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tasks.core import digests, manifest, paths, recipe, settings, toolchain
-from tasks.core.manifest import Manifest
+from tasks.core import paths, recipe, settings
+from tasks.core.engine import digests, manifest
+from tasks.core.engine.manifest import Manifest
 from tasks.core.recipe import Recipe
+from tasks.core.toolchains import toolchain
 from tests.services import hub as hub_server
 from tests.services.hub import Hub
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tasks import adapter, train
-from tasks.core import inputs, manifest, paths
+from tasks.core import paths
+from tasks.core.engine import inputs, manifest
 from tasks.core.errors import UserError
 from tasks.core.model import lora, safetensors
 from tasks.core.model.tensors import read
@@ -164,7 +165,7 @@ TRAINED = (
 @pytest.fixture
 def trained(project: Project, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder of a training that left three checkpoints."""
-    monkeypatch.setattr("tasks.core.toolchain.digest", lambda name: "none")
+    monkeypatch.setattr("tasks.core.toolchains.toolchain.digest", lambda name: "none")
     names = ("iter_10.pth", "iter_20.pth", "iter_30.pth")
     return project.result("m", "train", dict.fromkeys(names, b""), {"iterations": 30})
 
@@ -198,7 +199,7 @@ def test_a_single_checkpoint_asks_for_nothing_more_than_training(project: Projec
 @pytest.fixture
 def training(project: Project, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder in which a training is still at work."""
-    monkeypatch.setattr("tasks.core.toolchain.digest", lambda name: "none")
+    monkeypatch.setattr("tasks.core.toolchains.toolchain.digest", lambda name: "none")
     for stage in ("base", "convert", "config"):
         project.result("m", stage, {"f": b""})
     key = manifest.key_of("train", inputs.gather(train, project.recipe("m", f"{TRAINED}20")))

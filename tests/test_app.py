@@ -17,10 +17,11 @@ import pytest
 import yaml
 
 from tasks import app
-from tasks.core import manifest, paths, settings
+from tasks.core import paths, settings
+from tasks.core.engine import manifest
+from tasks.core.engine.manifest import Manifest
 from tasks.core.errors import UserError
 from tasks.core.fastgpt import client, configfile, entry, home, passwords, stack
-from tasks.core.manifest import Manifest
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
 from tests.services import fastgpt

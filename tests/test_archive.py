@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tasks import archive
-from tasks.core import digests, modelfiles
+from tasks.core.engine import digests
+from tasks.core.model import modelfiles
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
 

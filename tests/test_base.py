@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tasks import base
-from tasks.core import recipe, stage
+from tasks.core import recipe
+from tasks.core.engine import stage
 from tests.conftest import Project, doit
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"

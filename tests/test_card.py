@@ -10,7 +10,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 from tasks import card, dockerfile, upload
-from tasks.core import manifest, modelfiles, paths, stage
+from tasks.core import paths
+from tasks.core.engine import manifest, stage
+from tasks.core.model import modelfiles
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tasks import compose
-from tasks.core import stage
+from tasks.core.engine import stage
 from tests.conftest import Project
 from tests.services.served import put
 

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from tasks import config
 from tasks.core import recipe as recipes
-from tasks.core import render, settings, stage, torchbuild
+from tasks.core import render, settings
+from tasks.core.engine import stage
 from tasks.core.recipe import Recipe
+from tasks.core.toolchains import torchbuild
 from tests.conftest import Project
 
 TRAIN: dict[str, Any] = {"prompt_template": "llama3_chat", "max_iters": 100}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks import data
-from tasks.core import stage
+from tasks.core.engine import stage
 from tests.conftest import Project
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tasks import dockerfile
-from tasks.core import modelfiles, paths
+from tasks.core import paths
 from tasks.core.errors import LoadError, UserError
+from tasks.core.model import modelfiles
 from tests.conftest import Project
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from tasks import evaluate
-from tasks.core import answers, paths, stage
+from tasks.core import paths
+from tasks.core.engine import stage
+from tasks.core.evaluation import answers
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
 
@@ -25,7 +27,7 @@ TUNED = "base: {path: b}\nadapter: {path: a}\nevaluate: {prompts: prompts.jsonl%
 @pytest.fixture
 def tuned(project: Project, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """Return a recipe with two models whose toolchain need not be there."""
-    monkeypatch.setattr("tasks.core.toolchain.digest", lambda name: "none")
+    monkeypatch.setattr("tasks.core.toolchains.toolchain.digest", lambda name: "none")
     for name in ("base", "merge"):
         project.result("m", name, {"config.json": b"{}"})
     return recipe(project)
@@ -196,7 +198,7 @@ def test_a_server_answers_in_the_place_of_weights(
         asked.update(models)
         return {name: [[RIGHT], [RIGHT]] for name in models}
 
-    monkeypatch.setattr("tasks.core.endpoint.ask", ask)
+    monkeypatch.setattr("tasks.core.evaluation.endpoint.ask", ask)
     assert act(recipe(project, ", served: {gpt: some/model, tuned: mine}")) == ""
     assert asked == {"gpt": "some/model", "tuned": "mine"}
     assert list(report()["scores"]) == ["base", "tuned", "gpt"]

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from tasks import gateway
-from tasks.core import gateways, manifest, paths, settings
+from tasks.core import gateways, paths, settings
+from tasks.core.engine import manifest
+from tasks.core.engine.manifest import Manifest
 from tasks.core.errors import UserError
 from tasks.core.fastgpt import passwords
-from tasks.core.manifest import Manifest
 from tasks.core.recipe import Recipe
 from tests.conftest import Project, doit
 from tests.services import aiproxy, oneapi

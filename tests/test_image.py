@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from tasks import image
-from tasks.core import digests, manifest, paths, stage
+from tasks.core import paths
+from tasks.core.engine import digests, manifest, stage
 from tasks.core.errors import UserError
 from tasks.core.image import layers, oci, wheels
 from tasks.core.recipe import Recipe

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import manifest, paths
+from tasks.core import paths
+from tasks.core.engine import manifest
 
 TEXT = "the input of the first stage\n"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)

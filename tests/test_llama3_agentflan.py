@@ -320,7 +320,7 @@ def test_six_nodes_are_started_as_the_document_does(
     told.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     told.chmod(0o755)
     monkeypatch.setenv("MODELWRIGHT_TOOLCHAIN_XTUNER", str(told))
-    monkeypatch.setattr("tasks.core.toolchain.digest", lambda name: "none")
+    monkeypatch.setattr("tasks.core.toolchains.toolchain.digest", lambda name: "none")
     settings.current.cache_clear()
     assert ours.train is not None
     train = ours.train.model_copy(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tasks import merge
-from tasks.core import digests, manifest
+from tasks.core.engine import digests, manifest
 from tasks.core.errors import UserError
 from tasks.core.model import safetensors, weights
 from tests.conftest import Project, doit

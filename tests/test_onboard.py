@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tasks import onboard
-from tasks.core import manifest, paths, settings
+from tasks.core import paths, settings
+from tasks.core.engine import manifest
 from tasks.core.errors import UserError
 from tests.conftest import Project
 

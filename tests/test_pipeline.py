@@ -10,7 +10,8 @@ import pytest
 
 import tasks
 from tasks import ON_REQUEST, STAGES, config, dockerfile
-from tasks.core import paths, pipeline, recipe
+from tasks.core import paths, recipe
+from tasks.core.engine import pipeline
 from tasks.core.recipe import Recipe
 
 ORDER = (

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from tasks import STAGES, image, push
-from tasks.core import settings, stage
+from tasks.core import settings
+from tasks.core.engine import stage
 from tasks.core.errors import UserError
 from tasks.core.image import blobupload, layers, oci
 from tasks.core.recipe import Recipe

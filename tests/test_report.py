@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from tasks import STAGES, report
-from tasks.core import inputs, ledger, manifest, paths, stage
-from tasks.core.manifest import Manifest
+from tasks.core import paths
+from tasks.core.engine import inputs, ledger, manifest, stage
+from tasks.core.engine.manifest import Manifest
 from tasks.core.recipe import Recipe
 from tasks.core.report import index, page
 from tests.conftest import Project, doit
@@ -36,7 +37,7 @@ BAD = (
 @pytest.fixture
 def recipe(project: Project, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """Return a recipe with inputs, and no toolchain."""
-    monkeypatch.setattr("tasks.core.toolchain.digest", lambda name: "xtuner-0123")
+    monkeypatch.setattr("tasks.core.toolchains.toolchain.digest", lambda name: "xtuner-0123")
     monkeypatch.setattr("tasks.core.toolchain.python", lambda name: "/opt/xtuner/bin/python")
     for name in ("base", "data"):
         (project.recipes / "m" / name).mkdir(parents=True)

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from tasks import STAGES, adapter, merge, select
-from tasks.core import answers, manifest, paths, stage
+from tasks.core import paths
+from tasks.core.engine import manifest, stage
+from tasks.core.evaluation import answers
 from tasks.core.recipe import Recipe
 from tests.conftest import Project, doit
 
@@ -30,7 +32,7 @@ TEXT = (
 @pytest.fixture
 def trained(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Return a project with a training that left three checkpoints, and no toolchain."""
-    monkeypatch.setattr("tasks.core.toolchain.digest", lambda name: "none")
+    monkeypatch.setattr("tasks.core.toolchains.toolchain.digest", lambda name: "none")
     for name in ("base", "config"):
         project.result("m", name, {"f": b""})
     names = ("iter_10.pth", "iter_20.pth", "iter_30.pth")

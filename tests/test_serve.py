@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tasks import STAGES, serve
-from tasks.core import manifest, plan, stage
+from tasks.core.engine import manifest, plan, stage
 from tasks.core.errors import UserError
 from tests.conftest import Project
 from tests.services import xinference

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tasks.core import toolchain
+from tasks.core.toolchains import toolchain
 from tests.conftest import doit
 from tests.services.process import free_port
 

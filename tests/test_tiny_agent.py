@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import manifest
-from tasks.core.manifest import Manifest
+from tasks.core.engine import manifest
+from tasks.core.engine.manifest import Manifest
 
 from .conftest import doit
 

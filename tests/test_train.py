@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from tasks import train
-from tasks.core import inputs, paths, pools, settings, torchbuild
+from tasks.core import paths, settings
+from tasks.core.engine import inputs, pools
 from tasks.core.errors import UserError
-from tasks.core.trainlog import Record
+from tasks.core.toolchains import torchbuild
+from tasks.core.training.trainlog import Record
 
 from .conftest import Project, doit
 from .training import RECIPE, Bench, recipe, trainers, wait

@@ -7,7 +7,7 @@ import signal
 import numpy
 import pytest
 
-from tasks.core import toolchain
+from tasks.core.toolchains import toolchain
 from tests.training import Bench, recipe, trainers, wait
 
 PLAIN = {"ddp": "processes: 2"}

@@ -17,9 +17,11 @@ import pytest
 from minio import Minio
 
 from tasks import upload
-from tasks.core import manifest, paths, s3, s3upload, settings, shipping, stage
+from tasks.core import paths, settings
+from tasks.core.engine import manifest, shipping, stage
 from tasks.core.errors import LoadError
 from tasks.core.recipe import Recipe
+from tasks.core.s3 import buckets, uploading
 from tests.conftest import Project
 from tests.services import swift
 from tests.services.swift import Swift
@@ -62,7 +64,7 @@ def server(swift_server: Swift, monkeypatch: pytest.MonkeyPatch, project: Projec
 
 @pytest.fixture
 def client(server: Swift) -> Minio:
-    return s3.connect()
+    return buckets.connect()
 
 
 @pytest.fixture
@@ -80,8 +82,8 @@ def recipe(project: Project, bucket: str, server: Swift) -> Recipe:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the 300 kB file go in parts."""
-    monkeypatch.setattr(s3upload, "PART", 100_000)
-    monkeypatch.setattr(s3upload, "part_size", lambda size: 100_000)
+    monkeypatch.setattr(uploading, "PART", 100_000)
+    monkeypatch.setattr(uploading, "part_size", lambda size: 100_000)
 
 
 def configure(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
@@ -250,7 +252,7 @@ def test_an_interrupted_upload_sends_only_the_missing_parts(
     small_parts: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(s3upload, "WORKERS", 1)
+    monkeypatch.setattr(uploading, "WORKERS", 1)
     plain = Minio._upload_part
     sent: list[int] = []
 
@@ -273,28 +275,28 @@ def test_an_interrupted_upload_sends_only_the_missing_parts(
 def test_parts_of_other_content_are_not_taken_for_ours(
     recipe: Recipe, client: Minio, bucket: str, small_parts: None, tmp_path: Path
 ) -> None:
-    journal = s3upload.Journal(tmp_path / "parts.jsonl")
-    made = s3.Bucket(bucket)
+    journal = uploading.Journal(tmp_path / "parts.jsonl")
+    made = buckets.Bucket(bucket)
     made.listing("m/", make=True)
     whole = upload.outgoing(recipe)
     file = next(file for file in whole if file.name == "m/model.safetensors")
-    plan = s3upload.Sender(made, journal).plan(file)
+    plan = uploading.Sender(made, journal).plan(file)
     etag = client._upload_part(bucket, file.name, b"x" * 100_000, None, plan.upload, 1)
     journal.note(upload=plan.upload, part=1, etag="another")
-    again = s3upload.Sender(made, s3upload.Journal(journal.path)).plan(file)
+    again = uploading.Sender(made, uploading.Journal(journal.path)).plan(file)
     assert again.upload == plan.upload
     assert again.etags == {}
     journal.note(upload=plan.upload, part=1, etag=etag)
-    assert s3upload.Sender(made, s3upload.Journal(journal.path)).plan(file).missing == [2, 3]
+    assert uploading.Sender(made, uploading.Journal(journal.path)).plan(file).missing == [2, 3]
 
 
 def test_a_journal_cut_off_by_a_kill_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
-    journal = s3upload.Journal(tmp_path / "j")
+    journal = uploading.Journal(tmp_path / "j")
     journal.note(object="o", digest="d", upload="u")
     journal.note(upload="u", part=1, etag="e")
     with journal.path.open("a") as file:
         file.write('{"upload": "u", "pa')
-    again = s3upload.Journal(journal.path)
+    again = uploading.Journal(journal.path)
     assert again.uploads == {("o", "d"): "u"}
     assert again.parts == {"u": {1: "e"}}
 
@@ -307,7 +309,7 @@ def test_a_server_that_restarts_in_the_middle_is_overcome(
     small_parts: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(s3upload, "WORKERS", 1)
+    monkeypatch.setattr(uploading, "WORKERS", 1)
     plain = Minio._upload_part
     sent: list[int] = []
 
@@ -430,8 +432,8 @@ def test_a_prefix_that_misleads_is_refused(project: Project, prefix: str) -> Non
     ],
 )
 def test_parts_are_large_and_few(size: int, part: int, count: int) -> None:
-    assert s3upload.part_size(size) == part
-    assert -(-size // part) == count <= s3upload.PARTS
+    assert uploading.part_size(size) == part
+    assert -(-size // part) == count <= uploading.PARTS
 
 
 @pytest.fixture(autouse=True)

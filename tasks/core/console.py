@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from doit.reporter import ConsoleReporter
 
-from . import untouched
+from .engine import untouched
 
 if TYPE_CHECKING:
-    from .manifest import Manifest
+    from .engine.manifest import Manifest
 
 # Seconds after which work that goes on is worth a line where lines stay.
 SILENCE = 60.0

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from . import untouched, yamlfile
+from . import yamlfile
+from .engine import untouched
 from .errors import LoadError, nearest
 
 PREFIX = "MODELWRIGHT_"

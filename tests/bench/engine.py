@@ -20,7 +20,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from tasks.core import paths, recipe, settings, stage
+from tasks.core import paths, recipe, settings
+from tasks.core.engine import stage
 
 MODELS, RUNS, MIB = 5, 50, 1 << 20
 # doit, and then how many bytes this process read, whatever they were cached in.
@@ -74,7 +75,7 @@ def hashing(weights: Path) -> None:
         seconds, read = doit(*tasks)
         print(f"{MODELS} stages on one file, {what}: read {read / weights.stat().st_size:.2f} "
               f"times, {seconds:.2f} s")  # fmt: skip
-    from tasks.core import digests
+    from tasks.core.engine import digests
 
     best = min(timed(lambda: digests.read(weights)) for _ in range(3))
     speed = weights.stat().st_size / best / 1e9

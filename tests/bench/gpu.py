@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks import config
-from tasks.core import preset, render, toolchain, torchbuild
+from tasks.core import preset, render
 from tasks.core.recipe import Recipe
+from tasks.core.toolchains import toolchain, torchbuild
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

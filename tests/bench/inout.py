@@ -21,8 +21,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tasks.core import manifest, paths
-from tasks.core.manifest import Manifest
+from tasks.core import paths
+from tasks.core.engine import manifest
+from tasks.core.engine.manifest import Manifest
 from tests.services import swift
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -153,7 +154,8 @@ UPLOAD = """
 import sys
 from pathlib import Path
 from tasks import upload
-from tasks.core import recipe, stage
+from tasks.core import recipe
+from tasks.core.engine import stage
 failed = stage.act("upload", upload, recipe.read(Path(sys.argv[1])))
 sys.exit(failed and failed.message)
 """
@@ -161,14 +163,15 @@ AGAIN = """
 import sys
 from pathlib import Path
 from tasks import upload
-from tasks.core import recipe, stage
+from tasks.core import recipe
+from tasks.core.engine import stage
 assert stage.is_fresh("upload", upload, recipe.read(Path(sys.argv[1])))
 """
 MINIO = """
 import os, sys
 from pathlib import Path
-from tasks.core import s3
-client = s3.connect()
+from tasks.core.s3 import buckets
+client = buckets.connect()
 client.make_bucket(sys.argv[2])
 for path in sorted(Path(sys.argv[1]).iterdir()):
     client.fput_object(sys.argv[2], f"m/{path.name}", str(path))

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from tasks import ON_REQUEST, STAGES
-from tasks.core import inputs, manifest, paths, recipe, settings
-from tasks.core.manifest import Manifest
+from tasks.core import paths, recipe, settings
+from tasks.core.engine import inputs, manifest
+from tasks.core.engine.manifest import Manifest
 
 RUNS, PATIENCE = 5, 300
 LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}

@@ -106,7 +106,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="torture-"))
     (folder / "recipes").mkdir()
     (folder / "recipes" / "m.yaml").write_text(RECIPE)
-    from tasks.core import toolchain
+    from tasks.core.toolchains import toolchain
 
     interpreter = toolchain.python("xtuner") if options.real else str(STAND_IN)
     began = time.monotonic()

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tasks.core import console
-from tasks.core.manifest import File, Manifest
+from tasks.core.engine.manifest import File, Manifest
 
 
 @pytest.mark.parametrize(

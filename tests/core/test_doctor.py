@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import doctor, doctorcommand, settings, terminal
-from tasks.core.doctor import machine
+from tasks.core import doctor, settings
+from tasks.core.commands import terminal
+from tasks.core.doctor import command, machine
 from tests.conftest import Project, doit
 from tests.services import aiproxy, fastgpt, oneapi
 from tests.services.aiproxy import AIProxy
@@ -143,7 +144,7 @@ def test_a_fault_of_ours_hides_no_other(bare: Project, monkeypatch: pytest.Monke
 def test_lines_fit_eighty_columns(bare: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "columns", lambda: 80)
     use(monkeypatch, gateway_endpoint="http://127.0.0.1:9")
-    lines = doctorcommand.lines(doctor.examine())
+    lines = command.lines(doctor.examine())
     # A word that is longer than a line, such as a test's folder, stays whole.
     assert all(terminal.width(line) <= 80 for line in lines if str(bare.build) not in line)
     assert lines[-1] == "1 wrong"

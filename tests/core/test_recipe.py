@@ -12,7 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core import manifest, recipe
+from tasks.core import recipe
+from tasks.core.engine import manifest
 from tasks.core.errors import LoadError
 from tasks.core.recipe import Recipe
 from tests.conftest import Project, doit

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tasks.core import json5
+from tasks.core.fastgpt import json5
 from tests.services.jsonserver import HTML, Reply, Request, Service
 
 PASSWORD, ROOT_KEY, KEY = "password-of-a-test", "root-key-of-a-test", "fastgpt-key-of-a-test"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tasks import STAGES, serve
-from tasks.core import settings, shipping, stage
+from tasks.core import settings
+from tasks.core.engine import shipping, stage
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tasks.core import paths, process
+from tasks.core import paths
+from tasks.core.engine import process
+from tasks.core.engine.stage import Facts, TaskDict
 from tasks.core.recipe import Recipe
-from tasks.core.stage import Facts, TaskDict
 
 VERSION = 1
 

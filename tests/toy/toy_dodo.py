@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from tasks.core import console, memory, pipeline, recipe
-from tasks.core.stage import Stage, TaskDict
+from tasks.core import console, recipe
+from tasks.core.engine import memory, pipeline
+from tasks.core.engine.stage import Stage, TaskDict
 from tests.toy import first, second
 
 STAGES: dict[str, Stage] = {"first": first, "second": second}

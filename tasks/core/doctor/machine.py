@@ -96,7 +96,7 @@ def gpus() -> str:
 
 def toolchain(name: str) -> str:
     """Run a toolchain's Python and ask it for its packages."""
-    from .. import toolchain
+    from ..toolchains import toolchain
 
     if not toolchain.is_made(name):
         if getattr(settings.current(), f"toolchain_{name}"):

@@ -50,7 +50,7 @@ def s3() -> str:
         return ""
     from minio.error import S3Error
 
-    from .. import s3 as bucket
+    from ..s3 import buckets as bucket
 
     with bucket.explained(settings.current().s3_endpoint):
         try:
@@ -113,7 +113,7 @@ def _reach(host: str) -> None:
 
     Behind a proxy only the proxy knows.
     """
-    from ..webapi import is_loopback
+    from ..serving.webapi import is_loopback
 
     name, _, port = host.partition(":")
     if getproxies() and not is_loopback(f"http://{host}"):
@@ -127,7 +127,7 @@ def _reach(host: str) -> None:
 
 def _openai(service: str, endpoint: str, name: str, key: str) -> str:
     """Ask a server for its models, by OpenAI's protocol."""
-    from ..webapi import Api, refusal
+    from ..serving.webapi import Api, refusal
 
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     where = settings.current().where(name)

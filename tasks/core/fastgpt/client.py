@@ -13,8 +13,8 @@ import re
 from typing import Any
 
 from ..errors import UserError
+from ..serving.webapi import PATIENT, Answer, Api, chat, refusal
 from ..settings import Settings
-from ..webapi import PATIENT, Answer, Api, chat, refusal
 
 Version = tuple[int, int, int]
 

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .. import json5, json5edit
 from ..errors import UserError
+from . import json5, json5edit
 
 NAME = "config.json"
 LIST = "llmModels"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .. import catalog, manifest, paths
+from .. import catalog, paths
+from ..engine import manifest
 from ..errors import UserError
 from ..recipe import Recipe
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import console, paths, settings
+from ..engine.journal import Journal
 from ..errors import UserError
-from ..journal import Journal
-from ..webapi import PATIENT
+from ..serving.webapi import PATIENT
 from . import client, configfile, passwords, stack
 from .client import FastGPT
 from .indatabase import InDatabase

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import paths
+from ..serving.webapi import is_loopback
 from ..settings import Settings
-from ..webapi import is_loopback
 
 NAME = ".env"
 NEEDED = re.compile(r"\$\{(\w+):\?")

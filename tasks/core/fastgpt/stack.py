@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from .. import console, process, render
+from .. import console, render
+from ..engine import process
 from ..errors import UserError
 from . import client, passwords
 from .client import Version

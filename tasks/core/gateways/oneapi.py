@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import UserError
+from ..serving.webapi import Answer, Api, chat, refusal
 from ..settings import Settings
-from ..webapi import Answer, Api, chat, refusal
 from .channel import MARK, NO_KEY, Channel, Fields
 
 # Any server that speaks OpenAI's protocol; the gateway adds /v1 itself.

@@ -11,8 +11,9 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from .. import digests, manifest, paths
-from ..manifest import Manifest, canonical
+from .. import paths
+from ..engine import digests, manifest
+from ..engine.manifest import Manifest, canonical
 from ..recipe import Recipe
 from . import oci
 from .reference import Reference

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import digests, modelfiles
+from ..engine import digests
 from ..errors import UserError
+from ..model import modelfiles
 from ..recipe import Recipe
 from ..sources import lockfile
 from . import dockerarchive, oci, reference

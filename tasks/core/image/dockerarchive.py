@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import digests
+from ..engine import digests
 from ..errors import UserError
 from . import oci
 

@@ -13,8 +13,8 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from .. import modelfiles
 from ..errors import UserError
+from ..model import modelfiles
 from . import layers
 
 # The first engine with the API that today's clients speak, 1.39.

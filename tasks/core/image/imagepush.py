@@ -15,8 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import console, modelfiles
+from .. import console
 from ..errors import UserError
+from ..model import modelfiles
 from ..recipe import Recipe
 from . import bases, blobupload, layers, oci, reference, stack
 from .blobupload import Progress, Source

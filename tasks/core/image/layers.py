@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from .. import modelfiles
+from ..model import modelfiles
 
 # The model's folder in the image, as the document's Dockerfile has it.
 ROOT = "data"

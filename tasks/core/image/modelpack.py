@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .. import digests, manifest, modelfiles, paths
-from ..manifest import canonical
+from .. import paths
+from ..engine import digests, manifest
+from ..engine.manifest import canonical
+from ..model import modelfiles
 from ..recipe import Recipe
 from . import imagepush, oci
 from .blobupload import Pieces, Progress

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import digests, modelfiles
+from ..engine import digests
+from ..engine.manifest import canonical
 from ..errors import UserError
-from ..manifest import canonical
+from ..model import modelfiles
 
 Json = dict[str, Any]
 # {"mediaType": ..., "digest": "sha256:...", "size": ...}

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from .. import console, modelfiles, paths
+from .. import console, paths
+from ..model import modelfiles
 from ..recipe import Recipe
 from . import layers, lints, oci, stack, wheels
 

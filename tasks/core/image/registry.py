@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from .. import digests
+from ..engine import digests
 from ..errors import UserError
 from . import oci, refusals, registryauth, transport
 from .reference import HUB, Reference

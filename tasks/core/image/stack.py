@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .. import digests, manifest, paths
+from .. import paths
+from ..engine import digests, manifest
 from ..errors import UserError
 from . import layers
 

@@ -7,7 +7,8 @@ import re
 import shlex
 from fnmatch import fnmatchcase
 
-from .. import pools, settings
+from .. import settings
+from ..engine import pools
 from ..errors import UserError
 
 # What another host may see of our environment: where things are and how devices talk.  All else

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from .. import checkpoints, trainlog
-from ..trainlog import Record
+from ..training import checkpoints, trainlog
+from ..training.trainlog import Record
 
 
 class History:

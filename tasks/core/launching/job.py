@@ -6,10 +6,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import paths, pools, toolchain, torchbuild, xtuner
+from .. import paths, xtuner
+from ..engine import pools
 from ..errors import UserError
 from ..recipe import Recipe
 from ..sections import ZERO, Train
+from ..toolchains import toolchain, torchbuild
 
 # xtuner's name for each of its files of DeepSpeed's settings.
 XTUNER_ZERO = "deepspeed_{}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from .. import paths, pools, process
+from .. import paths
+from ..engine import pools, process
 from ..errors import UserError
 from . import environment
 from .job import Job

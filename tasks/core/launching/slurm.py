@@ -11,7 +11,8 @@ import shlex
 import signal
 from collections.abc import Callable
 
-from .. import console, process, publish, settings
+from .. import console, settings
+from ..engine import process, publish
 from ..errors import UserError
 from . import cluster, follower, scripts
 from .follower import Follower, Hopeless

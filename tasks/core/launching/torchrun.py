@@ -6,7 +6,8 @@ import os
 import socket
 from collections.abc import Callable
 
-from .. import console, paths, pools, process, settings
+from .. import console, paths, settings
+from ..engine import pools, process
 from ..errors import UserError
 from . import environment, scripts
 from .job import Job

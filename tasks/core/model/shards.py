@@ -17,7 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from .. import digests
+from ..engine import digests
 from ..errors import UserError
 from . import safetensors
 from .tensors import BYTES, Tensor, read

@@ -7,8 +7,9 @@ import re
 import subprocess
 from dataclasses import dataclass
 
-from .. import settings, torchbuild
+from .. import settings
 from ..errors import UserError
+from ..toolchains import torchbuild
 
 # Dense products in 16 bits, 10^12 operations a second, by the makers' data sheets.
 PEAKS = {

@@ -7,9 +7,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from .. import paths, toolchain
+from .. import paths
 from ..errors import UserError
 from ..recipe import Recipe
+from ..toolchains import toolchain
 from .state import Step
 
 # A stage works in a folder aside, see paths.scratch.

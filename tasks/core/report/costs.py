@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .. import ledger
 from ..console import duration, size
+from ..engine import ledger
 from ..recipe import Recipe
 from . import state
 from .state import Step

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import paths
+from ..engine.stage import Stage
 from ..recipe import Recipe
-from ..stage import Stage
 from . import content, page, state
 from .state import FRESH, MISSING, STALE
 

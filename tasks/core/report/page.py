@@ -10,9 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .. import digests, lock, manifest, paths, render
+from .. import paths, render
+from ..engine import digests, lock, manifest
+from ..engine.stage import Stage
 from ..recipe import Recipe
-from ..stage import Stage
 from . import answers, commands, content, costs, curves, state
 from .state import Step
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import inputs, ledger, lock, manifest, paths, plan
+from .. import paths
+from ..engine import inputs, ledger, lock, manifest, plan
+from ..engine.manifest import Manifest
+from ..engine.stage import Stage
 from ..errors import UserError
-from ..manifest import Manifest
 from ..recipe import Recipe
-from ..stage import Stage
 
 FRESH, STALE, MISSING, RUNNING = "current", "stale", "not built", "running"
 # What tells of the build is no part of it.

@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import console, digests, manifest, paths
+from .. import console, paths
+from ..engine import digests, manifest
+from ..engine.sink import Hasher, Progress, Sink
 from ..errors import UserError
-from ..sink import Hasher, Progress, Sink
 
 WORKERS = 8
 ATTEMPTS = 5

@@ -12,7 +12,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from .. import console, manifest
+from .. import console
+from ..engine import manifest
 from ..errors import UserError
 from ..sections import Source
 from . import downloads

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from .. import manifest
+from ..engine import manifest
 from ..errors import UserError
 from ..sections import Data, Source
 from . import downloads

@@ -11,7 +11,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .. import console, digests, manifest
+from .. import console
+from ..engine import digests, manifest
 from ..errors import UserError
 from ..recipe import Recipe
 from ..sections import Base, Source
@@ -69,7 +70,7 @@ def key(recipe: Recipe, source: Source, at: str) -> dict[str, Any]:
         return {f"{at}.digest": source.digest}
     found = _locked(recipe, source, at)
     if found is None:
-        from ..inputs import NotReady
+        from ..engine.inputs import NotReady
 
         raise NotReady(at)
     content = found["files"] or [source.allow, source.ignore]

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import catalog, manifest, paths, servers, serving, settings
+from .. import catalog, paths, settings
+from ..engine import manifest
+from ..engine.manifest import Manifest
 from ..errors import UserError
-from ..manifest import Manifest
 from ..recipe import Recipe
-from ..serving import Place
+from ..serving import servers, serving
+from ..serving.serving import Place
 from . import registration, server
 
 if TYPE_CHECKING:
-    from ..chatmodel import ChatModel
+    from ..serving.chatmodel import ChatModel
 
 # How long a question about what is there may take, where nothing is to be done.
 QUICK = 5.0
@@ -58,7 +60,7 @@ def serve(recipe: Recipe, at: Place, folder: Path, receipt: Manifest | None) -> 
         folder: where the registration and the answers are written.
         receipt: the last run's.
     """
-    from .. import chatmodel, questions
+    from ..serving import chatmodel, questions
     from . import models
     from .client import Client
 

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import console, daemon, settings
-from ..manifest import Manifest
+from .. import console, settings
+from ..engine.manifest import Manifest
 from ..recipe import Recipe
-from ..serving import Place
-from ..webapi import Answer
+from ..serving import daemon
+from ..serving.serving import Place
+from ..serving.webapi import Answer
 from . import registration, server
 from .client import Client, said
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .. import manifest, paths
-from ..chatmodel import ChatModel
+from .. import paths
+from ..engine import manifest
 from ..errors import UserError, nearest
 from ..recipe import Recipe
 from ..sections import Serve
+from ..serving.chatmodel import ChatModel
 
 # Xinference 4.1.0 takes tool calls apart for models of a family that it has built in, and parsers
 # are for families: each parser with the family that we register under it.

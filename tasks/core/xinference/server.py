@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import container, daemon, paths, servers, settings, toolchain
-from ..servers import Start
-from ..serving import Place
+from .. import paths, settings
+from ..serving import container, daemon, servers
+from ..serving.servers import Start
+from ..serving.serving import Place
+from ..toolchains import toolchain
 
 if TYPE_CHECKING:
     from .client import Client

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .. import paths, pools, process, toolchain
+from .. import paths
+from ..engine import pools, process
 from ..recipe import Recipe
+from ..toolchains import toolchain
 
 # Equal runs need equal hashing; nothing is fetched behind our back; output comes line by line.
 ENVIRON = {

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tasks import adapter, dockerfile
-from tasks.core import modelfiles
 from tasks.core.errors import UserError
 from tasks.core.image import lints
+from tasks.core.model import modelfiles
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tasks.core import digests
+from tasks.core.engine import digests
 from tasks.core.errors import UserError
 from tasks.core.image import oci
 

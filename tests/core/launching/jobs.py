@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tasks.core import paths, settings, toolchain
+from tasks.core import paths, settings
 from tasks.core.launching.job import Job
+from tasks.core.toolchains import toolchain
 from tests.conftest import Project
 from tests.training import recipe
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import launching, pools
+from tasks.core import launching
+from tasks.core.engine import pools
 from tasks.core.errors import CommandFailed, UserError
 from tasks.core.launching import local
 from tests.conftest import Project

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import settings, torchbuild
+from tasks.core import settings
 from tasks.core.errors import UserError
 from tasks.core.preset import devices
 from tasks.core.preset.devices import Devices
+from tasks.core.toolchains import torchbuild
 from tests.conftest import Project
 
 

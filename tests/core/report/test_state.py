@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tasks import STAGES, report
-from tasks.core import inputs, ledger, lock, manifest, paths
-from tasks.core.manifest import Manifest
+from tasks.core import paths
+from tasks.core.engine import inputs, ledger, lock, manifest
+from tasks.core.engine.manifest import Manifest
 from tasks.core.recipe import Recipe
 from tasks.core.report import state
 from tests.conftest import Project

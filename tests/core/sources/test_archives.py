@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from tasks import data
-from tasks.core import digests, paths, stage
+from tasks.core import paths
+from tasks.core.engine import digests, stage
 from tasks.core.errors import LoadError
 from tests.conftest import Project
 from tests.core.sources.test_hub import content

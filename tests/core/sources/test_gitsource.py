@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tasks import base
-from tasks.core import digests, paths
+from tasks.core import paths
+from tasks.core.engine import digests
 from tasks.core.errors import LoadError
 from tasks.core.recipe import Recipe
 from tasks.core.sections import Base

@@ -21,9 +21,10 @@ from doit.exceptions import TaskFailed
 from huggingface_hub import close_session, snapshot_download
 
 from tasks import base, data
-from tasks.core import digests, manifest, paths, pipeline, stage
+from tasks.core import paths
+from tasks.core.engine import digests, manifest, pipeline, stage
+from tasks.core.engine.sink import Sink
 from tasks.core.recipe import Recipe
-from tasks.core.sink import Sink
 from tasks.core.sources import downloads
 from tests.conftest import Project
 from tests.services.hub import Fault, Hub

@@ -9,7 +9,8 @@ from urllib.parse import quote
 import pytest
 
 from tasks import data
-from tasks.core import digests, paths, stage
+from tasks.core import paths
+from tasks.core.engine import digests, stage
 from tasks.core.sections import Data
 from tasks.core.sources import modelscope
 from tests.conftest import Project

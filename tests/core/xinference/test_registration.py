@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tasks.core.chatmodel import ChatModel
 from tasks.core.errors import UserError
+from tasks.core.serving.chatmodel import ChatModel
 from tasks.core.xinference import registration
 from tests.conftest import Project
 

@@ -1,0 +1,67 @@
+"""All that can change a stage's result: what its key is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from ..recipe import Recipe
+from ..toolchains import toolchain
+from . import manifest
+from .digests import of_file
+
+if TYPE_CHECKING:
+    from .stage import Stage
+
+
+class NotReady(Exception):
+    """An input is not there yet."""
+
+
+def gather(
+    stage: Stage, recipe: Recipe, contents: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return a stage's inputs as the manifest records them.
+
+    Args:
+        contents: what stages before will hold, by name, where that is not what they hold now.
+
+    Raises:
+        NotReady: a stage before this one has no result.
+        UserError: a file that the recipe names is missing.
+    """
+    task = stage.task(recipe)
+    found: dict[str, Any] = {"version": stage.VERSION, "recipe": stage.key(recipe)}
+    for path in map(Path, task.get("file_dep", ())):
+        if path.name != manifest.NAME:
+            found[_label(path, recipe)] = _digest(path, recipe)
+            continue
+        before = path.parent.name
+        found[before] = (contents or {}).get(before) or _content(path)
+    for dependency in task.get("task_dep", ()):
+        found["toolchain"] = toolchain.digest(dependency.removeprefix("toolchain:"))
+    return found
+
+
+def _content(path: Path) -> str:
+    receipt = manifest.read(path)
+    if receipt is None:
+        raise NotReady(path.parent.name)
+    return receipt.content
+
+
+def _label(path: Path, recipe: Recipe) -> str:
+    """Return how the manifest calls an input file: never an absolute path."""
+    own = recipe.file.parent
+    if path.is_relative_to(own):
+        return str(path.relative_to(own))
+    return path.name if path.is_absolute() else str(path)
+
+
+def _digest(path: Path, recipe: Recipe) -> str:
+    try:
+        return of_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {recipe.file} names it") from None

@@ -1,0 +1,167 @@
+"""What a build would do, stage by stage, and why, before anything runs.
+
+The plan follows the stages in order.  Where a stage would run, what it will hold is not known, so
+the stages after it are planned to run as well; a result equal to the old one stops that when it
+comes to it.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import paths
+from ..errors import UserError
+from ..recipe import Recipe
+from . import inputs, ledger, manifest, store
+from .manifest import Manifest
+from .stage import Stage
+
+FRESH, RESTORE, RUN = "fresh", "restore", "run"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What would happen to one stage of one model.
+
+    Attributes:
+        verdict: fresh, restore or run.
+        reasons: why, each `what: old -> new`.
+        seconds, size: what the last runs took and left, where the ledger knows it.
+    """
+
+    stage: str
+    model: str
+    verdict: str
+    reasons: Sequence[str] = ()
+    seconds: float | None = None
+    size: int | None = None
+
+    @property
+    def task(self) -> str:
+        """The task's name, as doit has it."""
+        return f"{self.stage}:{self.model}"
+
+
+@dataclass
+class Planner:
+    """Judges stages in the order in which they are asked for, and remembers what they will hold."""
+
+    stages: Mapping[str, Stage]
+    contents: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    steps: dict[tuple[str, str], Step] = field(default_factory=dict)
+
+    def judge(self, name: str, recipe: Recipe) -> Step:
+        """Return what would happen to a stage, once those before it are judged."""
+        stage = self.stages[name]
+        old = manifest.read(paths.manifest(recipe.name, name))
+        before = self._before(stage, recipe)
+        unknown = [stage for stage, content in before.items() if content is None]
+        try:
+            known = {stage: content for stage, content in before.items() if content}
+            new = inputs.gather(stage, recipe, {**known, **dict.fromkeys(unknown, "?")})
+        except (UserError, inputs.NotReady) as error:
+            return self._note(name, recipe, RUN, [str(error).splitlines()[0]])
+        reasons = self._reasons(old, new, unknown, recipe, name)
+        if not reasons and old:
+            drift = stage_drift(stage, recipe)
+            verdict = RUN if drift else FRESH
+            return self._note(name, recipe, verdict, [drift] if drift else [], old.content)
+        key = manifest.key_of(name, new)
+        stored = store.look_up(name, key) if getattr(stage, "STORED", True) else None
+        if stored and not unknown:
+            return self._note(name, recipe, RESTORE, reasons, stored.content)
+        forecast = getattr(stage, "forecast", None)
+        content = forecast(recipe) if forecast else None
+        return self._note(name, recipe, RUN, reasons, content)
+
+    def _before(self, stage: Stage, recipe: Recipe) -> dict[str, str | None]:
+        """Return what the stages before will hold; None where they are to be made anew."""
+        names = [p.parent.name for p in stage.task(recipe).get("file_dep", ()) if _is_receipt(p)]
+        return {name: self.contents[name, recipe.name] for name in names}
+
+    def _reasons(
+        self,
+        old: Manifest | None,
+        new: Mapping[str, Any],
+        unknown: Sequence[str],
+        recipe: Recipe,
+        name: str,
+    ) -> list[str]:
+        if old is None:
+            return ["never built"]
+        found = []
+        for key, before, after in differences(old.inputs, new):
+            if after == "?":
+                found.append(f"{key} will be made anew")
+            elif (key, recipe.name) in self.steps:
+                found += [f"{key}: {r}" for r in self.steps[key, recipe.name].reasons] or [
+                    f"{key} changed: {show(before)} -> {show(after)}"
+                ]
+            else:
+                found.append(f"{key}: {show(before)} -> {show(after)}")
+        touched = manifest.changed(old, paths.output(recipe.name, name))
+        return [*found, *(f"{path} is not as it was made" for path in touched)]
+
+    def _note(
+        self,
+        name: str,
+        recipe: Recipe,
+        verdict: str,
+        reasons: Sequence[str],
+        content: str | None = None,
+    ) -> Step:
+        seconds, size = cost(name, recipe.name) if verdict == RUN else (None, None)
+        step = Step(name, recipe.name, verdict, reasons, seconds, size)
+        self.contents[name, recipe.name] = content
+        self.steps[name, recipe.name] = step
+        return step
+
+
+def stage_drift(stage: Stage, recipe: Recipe) -> str:
+    """Return what of an outward stage's result is no longer as it was left, or nothing."""
+    found = getattr(stage, "drifted", lambda _: "")(recipe)
+    return found if isinstance(found, str) else "not there as it was left" if found else ""
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the inputs that differ: name, old value, new value; None where there is none.
+
+    The recipe's values are told by their own key paths.
+    """
+    before = {**old, **old.get("recipe", {})}
+    after = {**new, **new.get("recipe", {})}
+    for key in sorted({*before, *after} - {"recipe"}):
+        if before.get(key) != after.get(key):
+            yield key, before.get(key), after.get(key)
+
+
+def show(value: Any) -> str:
+    """Return a value as a reason shows it: short, and `nothing` for none."""
+    if value is None:
+        return "nothing"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if text.startswith("sha256:"):
+        return text[:19]
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def cost(stage: str, model: str) -> tuple[float | None, int | None]:
+    """Return what the last three runs took, seconds and bytes; of other models if there is none."""
+    runs = [
+        line for line in ledger.lines() if line.get("stage") == stage and line.get("how") == "built"
+    ]
+    own = [line for line in runs if line.get("model") == model] or runs
+    if not own:
+        return None, None
+    last = own[-3:]
+    return statistics.median(r["seconds"] for r in last), int(
+        statistics.median(r["bytes"] for r in last)
+    )
+
+
+def _is_receipt(path: Any) -> bool:
+    return bool(path.name == manifest.NAME)

@@ -1,0 +1,188 @@
+"""A store that a team shares: results by key in an S3 bucket, laid out as the local store.
+
+It is asked when the local store has no result, and told of every new one.  It is a convenience:
+whatever is wrong with it is said, and the build goes on without it.  Nothing from it is trusted; a
+blob gets its place in the local store only once its bytes have the digest of its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from .. import console, paths, settings
+from ..errors import UserError
+from . import digests, manifest
+from .manifest import File, Manifest
+
+if TYPE_CHECKING:
+    from ..s3.buckets import Bucket
+
+ADDRESS = re.compile(r"s3://(?P<bucket>[^/]+)/?(?P<prefix>.*)")
+LARGEST_MANIFEST = 64 << 20
+
+
+def keep(receipt: Manifest) -> None:
+    """Send a result that the local store has; its manifest goes last."""
+    from . import store
+
+    place = _place()
+    if not place:
+        return
+    bucket_name, prefix = place
+    try:
+        from ..s3.buckets import Bucket
+        from ..s3.uploading import Journal, Local, Sender
+
+        bucket = Bucket(bucket_name)
+        there = bucket.listing(f"{prefix}blobs/", make=True)
+        journal = paths.build() / ".store-upload.journal"
+        sender = Sender(bucket, Journal(journal))
+        missing = {
+            _name(prefix, file.digest): file
+            for file in receipt.files
+            if _name(prefix, file.digest) not in there
+        }
+        sender.send(
+            [
+                Local(name, store.blob(file.digest), file.size, file.digest)
+                for name, file in missing.items()
+            ]
+        )
+        content = store.result(receipt.key).read_bytes()
+        _put(bucket, f"{prefix}results/{_hex(receipt.key)}.json", content)
+        journal.unlink(missing_ok=True)
+    except (UserError, OSError) as error:
+        console.say(f"   not kept in the shared store: {error}")
+
+
+def fetch(stage: str, key: str) -> bool:
+    """Bring a result into the local store; return whether it is there now, whole."""
+    from . import store
+
+    place = _place()
+    if not place:
+        return False
+    bucket_name, prefix = place
+    new = store.result(key).with_name(f".{_hex(key)}.{os.getpid()}")
+    try:
+        from ..s3.buckets import Bucket
+
+        bucket = Bucket(bucket_name)
+        content = _get(bucket, f"{prefix}results/{_hex(key)}.json")
+        if content is None:
+            return False
+        store.write(new, content)
+        receipt = manifest.read(new)
+        if receipt is None or receipt.key != key or receipt.stage != stage:
+            raise UserError("its manifest is broken, or of another result")
+        if not store.is_sound(receipt):
+            raise UserError("its manifest names files outside the stage's folder")
+        _bring(bucket, prefix, receipt)
+        new.replace(store.result(key))
+    except (UserError, OSError) as error:
+        console.say(f"   not restored from the shared store: {error}")
+        return False
+    finally:
+        new.unlink(missing_ok=True)
+    return True
+
+
+def _bring(bucket: Bucket, prefix: str, receipt: Manifest) -> None:
+    """Fetch the blobs that the local store lacks, side by side; those that are whole stay."""
+    from ..s3.buckets import WORKERS
+    from . import store
+
+    wanted = {
+        file.digest: file
+        for file in receipt.files
+        if not store.holds(store.blob(file.digest), file.size, file.digest)
+    }
+    with ThreadPoolExecutor(WORKERS) as pool:
+        jobs = [pool.submit(_fetch, bucket, prefix, file) for file in wanted.values()]
+        for job in jobs:
+            job.result()
+
+
+def _fetch(bucket: Bucket, prefix: str, file: File) -> None:
+    """Fetch one blob, hashed as it comes.
+
+    Raises:
+        UserError: its bytes are not those of its name.
+    """
+    from ..s3.buckets import BLOCK, explained
+    from . import store
+
+    place = store.blob(file.digest)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    new = place.with_name(f".{place.name}.{os.getpid()}")
+    sha = hashlib.sha256()
+    try:
+        with explained(bucket.name), new.open("wb") as out:
+            response = bucket.client.get_object(bucket.name, _name(prefix, file.digest))
+            try:
+                for block in response.stream(BLOCK):
+                    sha.update(block)
+                    out.write(block)
+            finally:
+                response.close()
+                response.release_conn()
+        if f"sha256:{sha.hexdigest()}" != file.digest:
+            raise UserError(f"{_name(prefix, file.digest)}: its bytes are not those of its name")
+        new.replace(place)
+        digests.remember(place, file.digest)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _get(bucket: Bucket, name: str) -> bytes | None:
+    """Return a small object, or None where there is none."""
+    from minio.error import S3Error
+
+    from ..s3.buckets import explained
+
+    with explained(bucket.name):
+        try:
+            response = bucket.client.get_object(bucket.name, name)
+        except S3Error as error:
+            if error.code in ("NoSuchKey", "NoSuchBucket"):
+                return None
+            raise
+        try:
+            return bytes(response.read(LARGEST_MANIFEST))
+        finally:
+            response.close()
+            response.release_conn()
+
+
+def _put(bucket: Bucket, name: str, content: bytes) -> None:
+    import io
+
+    from ..s3.buckets import explained
+
+    with explained(bucket.name):
+        bucket.client.put_object(bucket.name, name, io.BytesIO(content), len(content))
+
+
+def _place() -> tuple[str, str] | None:
+    """Return bucket and prefix of the shared store, if the settings name one."""
+    text = settings.current().store_s3
+    if not text:
+        return None
+    found = ADDRESS.fullmatch(text)
+    if not found:
+        where = settings.current().where("store_s3")
+        raise UserError(f"{where}: '{text}' should be s3://bucket/prefix")
+    prefix = found["prefix"].strip("/")
+    return found["bucket"], f"{prefix}/" if prefix else ""
+
+
+def _name(prefix: str, digest: str) -> str:
+    return f"{prefix}blobs/{_hex(digest)[:2]}/{_hex(digest)}"
+
+
+def _hex(digest: str) -> str:
+    return digest.removeprefix("sha256:")

@@ -1,0 +1,216 @@
+"""From a stage and a recipe to a doit task, and what all tasks do alike when they run."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from doit.exceptions import TaskFailed
+
+from .. import console, paths
+from ..errors import UserError, refused
+from ..recipe import Recipe
+from . import inputs, ledger, lock, manifest, process, publish, store
+from .inputs import NotReady
+from .manifest import Manifest
+
+TaskDict = dict[str, Any]
+Facts = dict[str, Any]
+
+
+class Stage(Protocol):
+    """What a module in tasks/ must offer to be a stage.  Its docstring's first line is its help."""
+
+    __doc__: str | None
+
+    # Raised when the same inputs give another result than before.
+    @property
+    def VERSION(self) -> int: ...
+
+    # Whether this recipe asks for the stage.
+    def wanted(self, recipe: Recipe) -> bool: ...
+
+    # The doit task: `file_dep` is what goes in, `targets` what comes out and has a name beforehand.
+    def task(self, recipe: Recipe) -> TaskDict: ...
+
+    # The recipe's values that can change the result.
+    def key(self, recipe: Recipe) -> dict[str, Any]: ...
+
+    # Fill an empty folder; return facts for the manifest.
+    def run(self, recipe: Recipe, folder: Path) -> Facts: ...
+
+    # A module may say `RESUMES = True`, when a killed run can go on from its scratch folder, and
+    # `STORED = False`, when its result belongs to this machine.
+    #
+    # More functions are optional.  `forecast(recipe)` tells the content beforehand.
+    # `settle(recipe)` writes into the recipe's lock what a moving
+    # name stands for, before the inputs are read.  `drifted(recipe)` asks the outside whether a
+    # result that is fresh by its manifest is no longer there, and may say what of it.
+    # `lacks(recipe)` names the setting without which an outward stage cannot go anywhere, and
+    # `undo(recipe, receipt)` takes away what its last run made out there; see shipping.py.
+
+
+def group(name: str, stage: Stage) -> TaskDict:
+    """Return the entry that `doit list` shows for a stage."""
+    return {"basename": name, "name": None, "doc": (stage.__doc__ or "").splitlines()[0]}
+
+
+def build(stages: Mapping[str, Stage], name: str, recipe: Recipe) -> TaskDict:
+    """Complete a stage's own task with what all stages share."""
+    stage = stages[name]
+    task = stage.task(recipe)
+    return {
+        "basename": name,
+        "name": recipe.name,
+        **task,
+        "file_dep": [str(path) for path in task.get("file_dep", ())],
+        "targets": [
+            str(paths.manifest(recipe.name, name)),
+            *(str(paths.output(recipe.name, name) / target) for target in task.get("targets", ())),
+        ],
+        "uptodate": [*task.get("uptodate", ()), (is_fresh_through, [stages, name, recipe])],
+        "actions": [(act, [name, stage, recipe]), *task.get("actions", ())],
+        "clean": [(clean, [name, recipe])],
+        "verbosity": 2,
+        # doit would catch what is printed by exchanging sys.stdout under other threads' feet.
+        "io": {"capture": False},
+        "meta": {"stages": stages, "stage": name, "recipe": recipe},
+    }
+
+
+def is_fresh(name: str, stage: Stage, recipe: Recipe) -> bool:
+    """Return whether a stage's result is what its inputs ask for, and untouched."""
+    receipt = manifest.read(paths.manifest(recipe.name, name))
+    if receipt is None:
+        return False
+    try:
+        key = manifest.key_of(name, inputs.gather(stage, recipe))
+    except (NotReady, UserError, OSError):
+        return False
+    if receipt.key != key or not manifest.intact(receipt, paths.output(recipe.name, name)):
+        return False
+    drifted = getattr(stage, "drifted", None)
+    return not (drifted and drifted(recipe))
+
+
+# What is known in this process, by folder: asked once a stage, not once for each stage after it.
+_fresh: dict[Path, bool] = {}
+
+
+def is_fresh_through(stages: Mapping[str, Stage], name: str, recipe: Recipe) -> bool:
+    """Return whether a stage is fresh and so is every stage before it."""
+    place = paths.output(recipe.name, name)
+    if place not in _fresh:
+        before = map(Path, stages[name].task(recipe).get("file_dep", ()))
+        _fresh[place] = all(
+            is_fresh_through(stages, path.parent.name, recipe)
+            for path in before
+            if path.name == manifest.NAME
+        ) and is_fresh(name, stages[name], recipe)
+    return _fresh[place]
+
+
+def act(name: str, stage: Stage, recipe: Recipe) -> TaskFailed | None:
+    """Run a stage for doit: every failure that a user can cause becomes one clear message."""
+    console.start(f"{name}:{recipe.name}")
+    try:
+        execute(name, stage, recipe)
+        _fresh[paths.output(recipe.name, name)] = True
+    except UserError as error:
+        return TaskFailed(str(error))
+    except NotReady as error:
+        return TaskFailed(
+            f"{error} has no result for {recipe.name}; run `doit {error}:{recipe.name}`"
+        )
+    except OSError as error:
+        return TaskFailed(refused(error, paths.build()))
+    except KeyboardInterrupt:
+        console.say(f"   {name}:{recipe.name} stopped; run doit again to go on")
+        raise SystemExit(130) from None
+    except Exception:  # noqa: BLE001  # the last resort: no traceback, but a log
+        path = paths.log(recipe.name, name)
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(traceback.format_exc(), encoding="utf-8")
+        return TaskFailed(f"a fault of ours; what happened is in {path}, please report it")
+    return None
+
+
+def execute(name: str, stage: Stage, recipe: Recipe) -> None:
+    """Make a stage's result and publish it, unless another build just did."""
+    with lock.held(recipe.name, name):
+        if not forced() and is_fresh(name, stage, recipe):
+            return
+        getattr(stage, "settle", _nothing)(recipe)
+        before = inputs.gather(stage, recipe)
+        key = manifest.key_of(name, before)
+        # Two models may share a result, such as their base: the second waits, and takes it over.
+        with lock.held(".keys", paths.short(key)):
+            _make(name, stage, recipe, before, key)
+
+
+def forced() -> bool:
+    """Return whether people want everything made anew, whatever there is."""
+    return bool({"-a", "--always-execute"} & set(sys.argv))
+
+
+def _make(name: str, stage: Stage, recipe: Recipe, before: dict[str, Any], key: str) -> None:
+    """Publish a result: one that a killed build finished, one from the store, or a new one."""
+    started = time.monotonic()
+    stored = getattr(stage, "STORED", True)
+    ready = None if forced() else publish.finished(recipe.name, name, key)
+    restored = None if forced() or ready or not stored else store.restore(name, recipe.name, key)
+    scratch = ready or restored or _work(name, stage, recipe, before, key)
+    publish.publish(scratch, recipe.name, name)
+    receipt = manifest.read(paths.manifest(recipe.name, name))
+    assert receipt is not None
+    if stored and not restored:
+        store.keep(receipt, paths.output(recipe.name, name))
+    seconds = time.monotonic() - started
+    how = "restored" if restored else "built"
+    told = {"key": key, "seconds": round(seconds, 3), "bytes": receipt.size, "how": how}
+    commands = process.ran.pop(paths.log(recipe.name, name), [])
+    ledger.note(recipe.name, name, **told, **({"commands": commands} if commands else {}))
+    said = (
+        f"{console.summary(receipt)}  ({console.duration(seconds)}{', restored' * bool(restored)})"
+    )
+    console.say(f"   {said}")
+
+
+def _nothing(recipe: Recipe) -> None:
+    """Settle nothing: the stage has no moving names."""
+
+
+def _work(name: str, stage: Stage, recipe: Recipe, before: dict[str, Any], key: str) -> Path:
+    """Run the stage in its scratch folder and write the manifest there."""
+    resumes = getattr(stage, "RESUMES", False)
+    scratch = publish.prepare(recipe.name, name, key, resumes=resumes)
+    try:
+        facts = stage.run(recipe, scratch)
+        if inputs.gather(stage, recipe) != before:
+            raise UserError(
+                "an input changed while the stage ran, so nothing was recorded; "
+                f"run `doit {name}:{recipe.name}` again when it is at rest"
+            )
+        files = manifest.describe(scratch)
+        receipt = Manifest(recipe.name, name, key, before, files, facts)
+        manifest.write(receipt, scratch)
+    except BaseException:
+        if not resumes:
+            shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    return scratch
+
+
+def clean(name: str, recipe: Recipe) -> None:
+    """Remove a stage's result, its unfinished work and its log; wait for a build that makes it."""
+    with lock.held(recipe.name, name):
+        publish.remove(paths.output(recipe.name, name))
+        publish.sweep(recipe.name, name)
+        paths.log(recipe.name, name).unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Prompts, answers, verdicts and scores."""

@@ -1,0 +1,1 @@
+"""Buckets: looked into, and filled."""

@@ -1,0 +1,224 @@
+"""Files into a bucket: in parts, side by side, resumed.
+
+Of the `minio` client we use the calls for single parts, because its own `fput_object` begins a
+broken upload anew and sends one file at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import console
+from ..engine import digests
+from ..errors import UserError
+from .buckets import META, WORKERS, Bucket, explained
+
+MIB = 1 << 20
+PART = 16 * MIB
+# Swift's large objects have this many parts at most, unless its operator changed that.
+PARTS = 1000
+
+
+@dataclass(frozen=True)
+class Local:
+    """A file to send: what it will be called, where it is, what it is."""
+
+    name: str
+    path: Path
+    size: int
+    digest: str
+
+
+@dataclass
+class Plan:
+    """How one file is sent.
+
+    Attributes:
+        upload: the id of a multipart upload; empty for a file that goes in one piece.
+        etags: the parts that are there already, by number.
+        etag: the whole object's, once it is there.
+    """
+
+    file: Local
+    state: digests.State
+    part: int
+    upload: str = ""
+    etags: dict[int, str] = field(default_factory=dict)
+    etag: str = ""
+
+    @property
+    def count(self) -> int:
+        """How many parts there are."""
+        return max(1, -(-self.file.size // self.part))
+
+    @property
+    def missing(self) -> list[int]:
+        return [number for number in range(1, self.count + 1) if number not in self.etags]
+
+    def length(self, number: int) -> int:
+        return min(self.part, self.file.size - (number - 1) * self.part)
+
+
+def part_size(size: int) -> int:
+    """Return the size of a file's parts: large enough for few requests, whole MiB."""
+    return max(PART, -(-size // PARTS // MIB) * MIB + (MIB if size > PART * PARTS else 0))
+
+
+class Journal:
+    """Which parts were sent, so that an interrupted upload goes on; one line each, appended."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.uploads: dict[tuple[str, str], str] = {}
+        self.parts: dict[str, dict[int, str]] = {}
+        self.lock = threading.Lock()
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue  # cut off by a kill
+            if "part" in entry:
+                self.parts.setdefault(entry["upload"], {})[entry["part"]] = entry["etag"]
+            else:
+                self.uploads[entry["object"], entry["digest"]] = entry["upload"]
+
+    def note(self, **entry: Any) -> None:
+        with self.lock, self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+class Sender:
+    """Sends files to a bucket."""
+
+    def __init__(self, bucket: Bucket, journal: Journal) -> None:
+        self.name, self.client, self.journal = bucket.name, bucket.client, journal
+        self.stopped = threading.Event()
+        self.sent = self.total = 0
+
+    def send(self, files: Sequence[Local]) -> dict[str, str]:
+        """Send files, several at once and each in several parts; finished parts stay finished.
+
+        Returns the ETag that the server gave to each.
+
+        Raises:
+            UserError: the server refuses, or a file changed while it was read.
+        """
+        with explained(self.name):
+            pool = ThreadPoolExecutor(WORKERS)
+            try:
+                plans = list(pool.map(self.plan, files))
+                self.total = sum(file.size for file in files)
+                jobs = [
+                    pool.submit(self._part, plan, number)
+                    for plan in sorted(plans, key=lambda plan: -plan.file.size)
+                    for number in plan.missing or [0]
+                ]
+                for job in jobs:
+                    job.result()
+            finally:
+                self.stopped.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                console.clear()
+        return {plan.file.name: plan.etag for plan in plans}
+
+    def plan(self, file: Local) -> Plan:
+        """Decide on parts; find what an interrupted run left."""
+        from minio.error import S3Error
+
+        plan = Plan(file, digests.state_of(file.path), part_size(file.size))
+        if file.size <= plan.part:
+            return plan
+        known = self.journal.uploads.get((file.name, file.digest))
+        if known:
+            try:
+                there = self._parts(file.name, known)
+                sent = self.journal.parts.get(known, {})
+                plan.upload = known
+                plan.etags = {n: etag for n, etag in sent.items() if there.get(n) == etag}
+                return plan
+            except S3Error as error:
+                if error.code != "NoSuchUpload":
+                    raise
+        plan.upload = self.client._create_multipart_upload(self.name, file.name, _headers(file))
+        self.journal.note(object=file.name, digest=file.digest, upload=plan.upload)
+        return plan
+
+    def _parts(self, name: str, upload: str) -> dict[int, str]:
+        found, marker = {}, None
+        while True:
+            page = self.client._list_parts(self.name, name, upload, part_number_marker=marker)
+            found.update({part.part_number: part.etag for part in page.parts})
+            if not page.is_truncated:
+                return found
+            marker = str(page.next_part_number_marker)
+
+    def _part(self, plan: Plan, number: int) -> None:
+        """Send one part; whoever sends the last one closes the file."""
+        if self.stopped.is_set():
+            return
+        file = plan.file
+        if number:
+            body = _read(file.path, (number - 1) * plan.part, plan.length(number))
+            if not plan.upload:
+                self._check(plan)
+                done = self.client._put_object(self.name, file.name, body, _headers(file))
+                plan.etag = done.etag or ""
+            else:
+                etag = self.client._upload_part(
+                    self.name, file.name, body, None, plan.upload, number
+                )
+                self.journal.note(upload=plan.upload, part=number, etag=etag)
+                plan.etags[number] = etag
+            self._show(len(body))
+        with self.journal.lock:
+            last = plan.upload and not plan.missing
+            upload, plan.upload = plan.upload, "" if last else plan.upload
+        if last:
+            self._complete(plan, upload)
+
+    def _complete(self, plan: Plan, upload: str) -> None:
+        from minio.datatypes import Part
+
+        self._check(plan)
+        parts = [Part(number, etag) for number, etag in sorted(plan.etags.items())]
+        done = self.client._complete_multipart_upload(self.name, plan.file.name, upload, parts)
+        plan.etag = (done.etag or "").strip('"')
+
+    def _check(self, plan: Plan) -> None:
+        if digests.state_of(plan.file.path) != plan.state:
+            raise UserError(f"{plan.file.path}: changed while it was sent; run it again at rest")
+
+    def _show(self, count: int) -> None:
+        self.sent += count
+        console.status(f"{console.size(self.sent)} of {console.size(self.total)} sent")
+
+
+def _headers(file: Local) -> dict[str, Any]:
+    return {META: file.digest.removeprefix("sha256:"), "Content-Type": "application/octet-stream"}
+
+
+def _read(path: Path, start: int, length: int) -> bytes:
+    """Return a piece of a file; a file cut off meanwhile is an error, never a short part."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        blocks = []
+        while length and (block := os.pread(descriptor, length, start)):
+            blocks.append(block)
+            start, length = start + len(block), length - len(block)
+    finally:
+        os.close(descriptor)
+    if length:
+        raise UserError(f"{path}: ends too early; run it again when it is at rest")
+    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+
+def by_name(files: Sequence[Local]) -> Mapping[str, Local]:
+    """Return files by the names of their objects."""
+    return {file.name: file for file in files}

@@ -1,0 +1,134 @@
+"""Containers that we start: named, marked as ours, found again, removed when asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .. import paths
+from ..engine import manifest
+from ..errors import UserError
+
+MARK, EXTRAS = "modelwright", "modelwright.extras"
+
+
+def command(
+    name: str,
+    image: str,
+    arguments: Sequence[str] = (),
+    *,
+    port: tuple[str, int, int] | None = None,
+    volumes: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    network: str = "",
+    gpus: str = "",
+    extras: Iterable[str] = (),
+) -> list[str]:
+    """Return `docker run` with its options.
+
+    Args:
+        port: address and port on this machine, port inside; none with the host's own network.
+        volumes: places in the container, by places here.
+        environ: variables; one with an empty value is taken from our environment, and so never
+            shows in a list of processes.
+        gpus: Docker's own words, `all` or `device=0,1`.
+        extras: what this start has beyond what every start has, to be found again.
+    """
+    words = ["docker", "run", "-d", "--name", name, "--restart", "unless-stopped"]
+    words += ["--network", network] if network else []
+    if port and network != "host":
+        words += ["-p", f"{port[0]}:{port[1]}:{port[2]}"]
+    for here, there in (volumes or {}).items():
+        words += ["-v", f"{here}:{there}"]
+    for variable, value in (environ or {}).items():
+        words += ["-e", f"{variable}={value}" if value else variable]
+    # The quotes are Docker's: without them it reads a list of devices as several options.
+    words += ["--gpus", f'"{gpus}"' if "," in gpus else gpus] if gpus else []
+    label = paths.short(manifest.digest_of([*words, image, *arguments]))
+    words += ["--label", f"{MARK}={label}", "--label", f"{EXTRAS}={json.dumps(list(extras))}"]
+    return [*words, image, *arguments]
+
+
+def label(run: Sequence[str]) -> str:
+    """Return the mark of a container that a command starts."""
+    return next(word for word in run if word.startswith(f"{MARK}=")).partition("=")[2]
+
+
+def find(name: str) -> dict[str, Any] | None:
+    """Return what Docker knows of a container of that name.
+
+    Raises:
+        UserError: there is no Docker, or the container is not ours.
+    """
+    told = _ask("ps", "-a", "--filter", f"name=^{name}$", "--format", "{{.ID}}").split()
+    if not told:
+        return None
+    found: dict[str, Any] = json.loads(_ask("inspect", told[0]))[0]
+    if MARK not in (found["Config"]["Labels"] or {}):
+        raise UserError(
+            f"container {name}: not made by us; rename or remove it, or set another port by "
+            "MODELWRIGHT_SERVE_PORT"
+        )
+    return found
+
+
+def is_as_asked(found: Mapping[str, Any], run: Sequence[str]) -> bool:
+    """Return whether a container runs, and was started by this command."""
+    return bool(found["State"]["Running"]) and found["Config"]["Labels"][MARK] == label(run)
+
+
+def extras(found: Mapping[str, Any]) -> set[str]:
+    """Return what a container was started with beyond what every start has."""
+    return set(json.loads(found["Config"]["Labels"].get(EXTRAS, "[]")))
+
+
+def start(run: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Start a container.
+
+    Args:
+        environ: what the command takes from our environment.
+
+    Raises:
+        UserError: Docker refuses; a container that it made all the same is removed.
+    """
+    name = run[run.index("--name") + 1]
+    try:
+        _run(list(run), {**os.environ, **environ})
+    except UserError as error:
+        remove(name)
+        raise UserError(f"{error}\n  command: {shlex.join(run)}") from None
+
+
+def remove(name: str) -> bool:
+    """Stop and remove a container of ours; return whether there was one."""
+    if find(name) is None:
+        return False
+    _ask("rm", "-f", name)
+    return True
+
+
+def output(name: str) -> str:
+    """Return what a container has printed."""
+    done = subprocess.run(["docker", "logs", name], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def _ask(*words: str) -> str:
+    return _run(["docker", *words], dict(os.environ))
+
+
+def _run(words: list[str], environ: dict[str, str]) -> str:
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, env=environ)
+    except FileNotFoundError:
+        raise UserError(
+            "docker: no such program; install the Docker client, or set MODELWRIGHT_SERVE_RUN=local"
+        ) from None
+    if done.returncode:
+        told = done.stderr.strip() or done.stdout.strip()
+        raise UserError(f"docker {words[1]} failed: {told}; is a Docker engine up (DOCKER_HOST)?")
+    return done.stdout

@@ -1,0 +1,1 @@
+"""What training leaves: checkpoints, its log, its curve."""

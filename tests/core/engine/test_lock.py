@@ -1,0 +1,68 @@
+"""Locks: one build at a time for each stage and model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tasks.core.engine import lock
+from tests.conftest import Project
+
+HOLD = """
+import os, sys; from tasks.core.engine import lock
+with lock.held("m", "base"):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def holder() -> subprocess.Popen[str]:
+    """Start a process that holds a lock until it reads a line."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "held\n"
+    return child
+
+
+def test_the_second_build_waits_and_says_for_whom(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with holder() as child:
+        release = threading.Timer(0.2, lambda: child.communicate("\n"))
+        release.start()
+        started = time.monotonic()
+        with lock.held("m", "base"):
+            waited = time.monotonic() - started
+        release.join()
+    assert waited > 0.1
+    said = f"   waiting for process {child.pid}, which builds base:m\n"
+    assert capsys.readouterr().out == said
+
+
+def test_a_dead_holder_holds_nothing(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    with holder() as child:
+        child.kill()
+        child.wait()
+        with lock.held("m", "base"):
+            pass
+    assert capsys.readouterr().out == ""
+
+
+def test_other_stages_and_models_do_not_wait(project: Project) -> None:
+    with lock.held("m", "base"), lock.held("m", "data"), lock.held("other", "base"):
+        pass
+
+
+def test_the_lock_names_its_present_holder(project: Project) -> None:
+    path = project.build / "m/locks/base"
+    path.parent.mkdir(parents=True)
+    path.write_text("123456789")
+    with lock.held("m", "base"):
+        assert path.read_text() == str(os.getpid())

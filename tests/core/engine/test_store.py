@@ -1,0 +1,244 @@
+"""The store: what is kept comes back, and what is broken or hostile never does."""
+
+from __future__ import annotations
+
+import errno
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.core import paths, settings
+from tasks.core.engine import digests, manifest, publish, store
+from tasks.core.engine.manifest import Manifest
+from tasks.core.errors import UserError
+from tests.conftest import Project
+
+WEIGHTS = {"model.safetensors": b"weights" * 100, "sub/config.json": b"{}"}
+
+
+def kept(project: Project, files: dict[str, bytes] = WEIGHTS) -> Manifest:
+    """Keep a made-up result of `merge:m` and return its manifest."""
+    folder = project.result("m", "merge", files)
+    receipt = manifest.read(folder / manifest.NAME)
+    assert receipt is not None
+    store.keep(receipt, folder)
+    return receipt
+
+
+def restored(receipt: Manifest, model: str = "other") -> Path | None:
+    return store.restore("merge", model, receipt.key)
+
+
+def blobs() -> list[Path]:
+    return sorted((store.folder() / "blobs").glob("??/*"))
+
+
+def test_a_result_comes_back_for_another_model_byte_for_byte(project: Project) -> None:
+    scratch = restored(kept(project))
+
+    assert scratch is not None
+    found = manifest.read(scratch / manifest.NAME)
+    assert found is not None
+    assert found.model == "other"
+    assert {f.path: (scratch / f.path).read_bytes() for f in found.files} == WEIGHTS
+
+
+def test_files_of_one_content_come_back_under_all_their_names(project: Project) -> None:
+    scratch = restored(kept(project, {"a": b"same", "b": b"same", "c/a": b"same"}))
+
+    assert scratch is not None
+    assert [(scratch / name).read_bytes() for name in ("a", "b", "c/a")] == [b"same"] * 3
+
+
+def test_keeping_and_restoring_copies_nothing(project: Project) -> None:
+    scratch = restored(kept(project))
+
+    assert scratch is not None
+    shared = {(scratch / "model.safetensors").stat().st_ino}
+    places = [paths.output("m", "merge") / "model.safetensors", *blobs()]
+    is_reflink = (scratch / "model.safetensors").stat().st_nlink == 1
+    assert is_reflink or shared & {place.stat().st_ino for place in places}
+
+
+def test_a_restored_file_is_not_read_again(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt = kept(project)
+    monkeypatch.setattr(digests, "read", lambda path: pytest.fail(f"read {path}"))
+
+    scratch = restored(receipt)
+
+    assert scratch is not None
+    assert manifest.intact(receipt, scratch)
+
+
+def test_a_stored_file_edited_in_place_is_thrown_away_and_not_restored(project: Project) -> None:
+    receipt = kept(project)
+    for blob in blobs():
+        blob.chmod(0o644)
+        blob.write_bytes(blob.read_bytes().replace(b"weights", b"WEIGHTS"))
+
+    assert restored(receipt) is None
+    assert list((store.folder() / "results").glob("*")) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["../../evil", "/etc/evil", "a/../../evil", "", ".", "manifest.json", "a//b", "a\0b"]
+)
+def test_a_hostile_manifest_writes_nothing_outside_the_stages_folder(
+    project: Project, path: str
+) -> None:
+    receipt = kept(project)
+    place = store.folder() / "results" / f"{receipt.key.removeprefix('sha256:')}.json"
+    content = json.loads(place.read_text())
+    content["files"][0]["path"] = path
+    place.write_text(json.dumps(content))
+    before = sorted(project.build.rglob("*"))
+
+    assert restored(receipt) is None
+    assert set(project.build.rglob("*")) <= set(before)
+
+
+def test_a_stored_link_is_not_followed(project: Project, tmp_path: Path) -> None:
+    receipt = kept(project)
+    secret = tmp_path / "secret"
+    blob = blobs()[0]
+    blob.rename(secret)
+    blob.symlink_to(secret)
+
+    assert restored(receipt) is None
+
+
+@pytest.mark.parametrize("junk", [b"", b"{", b"null", b"\xff"])
+def test_a_broken_entry_is_no_entry(project: Project, junk: bytes) -> None:
+    receipt = kept(project)
+    next((store.folder() / "results").iterdir()).write_bytes(junk)
+
+    assert restored(receipt) is None
+
+
+def test_a_result_of_another_stage_is_not_taken(project: Project) -> None:
+    receipt = kept(project)
+
+    assert store.restore("train", "m", receipt.key) is None
+
+
+def test_links_to_a_users_own_files_are_not_kept(project: Project, tmp_path: Path) -> None:
+    folder = project.result("m", "merge", {"a": b"x"})
+    (tmp_path / "own").write_bytes(b"x")
+    (folder / "a").unlink()
+    (folder / "a").symlink_to(tmp_path / "own")
+    receipt = manifest.read(folder / manifest.NAME)
+    assert receipt is not None
+
+    store.keep(receipt, folder)
+
+    assert not store.folder().exists()
+
+
+def test_gc_drops_what_was_used_longest_ago_until_the_limit_is_kept(project: Project) -> None:
+    receipts = []
+    for number in range(3):
+        folder = project.result(f"m{number}", "merge", {"w": bytes([number]) * 1000})
+        key = manifest.key_of("merge", {"number": number})
+        files = manifest.describe(folder)
+        receipt = Manifest(f"m{number}", "merge", key, {"number": number}, files, {})
+        manifest.write(receipt, folder)
+        store.keep(receipt, folder)
+        receipts.append(receipt)
+        for file in folder.iterdir():
+            file.unlink()  # the build folder has gone on; only the store has the bytes now
+
+    store.collect(2000)
+
+    found = [store.look_up("merge", receipt.key) is not None for receipt in receipts]
+    assert found == [False, True, True]
+    assert len(blobs()) == 2
+
+
+def test_a_limit_that_is_no_size_is_an_error(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELWRIGHT_STORE_LIMIT", "lots")
+    settings.current.cache_clear()
+
+    with pytest.raises(UserError, match="MODELWRIGHT_STORE_LIMIT: 'lots' is no size"):
+        store.limit()
+
+
+def test_a_finished_scratch_folder_is_published_and_not_made_again(project: Project) -> None:
+    receipt = kept(project)
+    scratch = restored(receipt, "m")
+    assert scratch is not None
+
+    assert publish.finished("m", "merge", receipt.key) == scratch
+
+
+def test_restoring_one_key_leaves_the_unfinished_work_of_another(project: Project) -> None:
+    receipt = kept(project)
+    unfinished = paths.scratch("m", "merge", f"sha256:{'b' * 64}")
+    unfinished.mkdir(parents=True)
+    (unfinished / "iter_8.pth").write_bytes(b"weeks of work")
+
+    assert restored(receipt, "m") is not None
+    assert (unfinished / "iter_8.pth").exists()
+
+
+def test_what_is_written_while_it_is_linked_is_not_taken_for_what_it_was(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = project.result("m", "merge", {"w": b"good"})
+    receipt = manifest.read(folder / manifest.NAME)
+    assert receipt is not None
+    link = store._link
+
+    def link_and_write(path: Path, place: Path) -> None:
+        link(path, place)
+        time.sleep(0.02)
+        (folder / "w").write_bytes(b"evil")
+
+    monkeypatch.setattr(store, "_link", link_and_write)
+    store.keep(receipt, folder)
+    assert digests.of_file(folder / "w") == digests.read(folder / "w")
+    assert store.look_up("merge", receipt.key) is None
+
+
+def test_a_restore_that_fails_leaves_the_unfinished_training(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receipt = kept(project)
+    scratch = publish.prepare("n", "merge", receipt.key, resumes=True)
+    (scratch / "iter_8500.pth").write_bytes(b"a week")
+
+    def refuse(path: Path, place: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(store, "_link", refuse)
+    assert store.restore("merge", "n", receipt.key) is None
+    assert "not restored" in capsys.readouterr().out
+    assert (scratch / "iter_8500.pth").read_bytes() == b"a week"
+    assert [path.name for path in scratch.parent.glob(".merge-*")] == [scratch.name]
+
+
+@pytest.mark.parametrize("away", ["cleaned", "replaced"])
+def test_a_large_result_comes_back_without_being_read(
+    project: Project, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    """Taking a name away changes the file's ctime, which must not cost a reading of 16 GB."""
+    folder = project.result("m", "merge", {"w": b"w" * digests.LARGE})
+    receipt = manifest.read(folder / manifest.NAME)
+    assert receipt is not None
+    store.keep(receipt, folder)
+    if away == "cleaned":
+        publish.remove(folder)
+    else:
+        scratch = publish.prepare("m", "merge", f"sha256:{'c' * 64}", resumes=False)
+        publish.publish(scratch, "m", "merge")
+
+    def refuse(path: Path) -> str:
+        raise AssertionError(f"{path} is read again")
+
+    monkeypatch.setattr(digests, "read", refuse)
+    assert restored(receipt, "m") is not None

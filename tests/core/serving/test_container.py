@@ -1,0 +1,53 @@
+"""`docker run` as it is written; tests/core/serving/test_servers.py runs it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.core.serving import container, daemon
+from tasks.core.serving.serving import Place
+from tasks.core.xinference import server
+from tests.conftest import Project
+from tests.services.served import put
+
+
+def test_the_document_s_command_is_kept_but_for_its_faults(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(monkeypatch, xinference_image="registry.cn-hangzhou.aliyuncs.com/xprobe_xinference/x:v4")
+    at = Place("xinference", "docker", "http://127.0.0.1:9997", "127.0.0.1", 9997)
+    words = server.run(at, [])
+    text = " ".join(words)
+    home = daemon.folder(at.name).absolute()
+    assert text.startswith("docker run -d --name modelwright-xinference-9997")
+    # The document maps the port to one on which nothing listens, and opens it to everybody.
+    assert "-p 127.0.0.1:9997:9997" in text
+    assert f"-v {home}/home:/root/.xinference" in text
+    assert f"-v {home}/cache/huggingface:/root/.cache/huggingface" in text
+    assert f"-v {home}/cache/modelscope:/root/.cache/modelscope" in text
+    assert f"-v {project.build}:/models:ro" in text
+    assert text.endswith("/x:v4 xinference-local -H 0.0.0.0 -p 9997")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "word"), [("", None), ("all", "all"), ("device=0", "device=0"),
+                       ("device=0,1", '"device=0,1"')],
+)  # fmt: skip
+def test_gpus_are_written_as_docker_reads_them(gpus: str, word: str | None) -> None:
+    words = container.command("n", "i", gpus=gpus)
+    assert (words[words.index("--gpus") + 1] if "--gpus" in words else None) == word
+
+
+def test_a_secret_stays_out_of_the_list_of_processes() -> None:
+    words = container.command("n", "i", environ={"VLLM_API_KEY": "", "A": "b"})
+    assert words[words.index("VLLM_API_KEY") - 1] == "-e"
+    assert "A=b" in words
+
+
+def test_the_host_s_own_network_publishes_no_port() -> None:
+    assert "-p" not in container.command("n", "i", port=("127.0.0.1", 1, 2), network="host")
+
+
+def test_another_command_has_another_mark() -> None:
+    one, two = container.command("n", "i"), container.command("n", "i", ["x"])
+    assert container.label(one) != container.label(two)
