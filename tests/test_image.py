@@ -17,8 +17,9 @@ from tasks import image
 from tasks.core import paths
 from tasks.core.engine import digests, manifest, stage
 from tasks.core.errors import UserError
-from tasks.core.image import layers, oci, wheels
+from tasks.core.image import layers, oci, wheellock, wheels
 from tasks.core.recipe import Recipe
+from tasks.core.sources import lockfile
 from tests.conftest import Project
 from tests.core.image.test_oci import put_layout
 
@@ -49,6 +50,7 @@ def recipe(project: Project) -> Recipe:
 
 def built(recipe: Recipe, folder: Path) -> oci.Image:
     folder.mkdir(parents=True)
+    image.settle(recipe)
     image.run(recipe, folder)
     return oci.verify(folder)
 
@@ -302,18 +304,18 @@ def test_a_new_command_hashes_no_layer_again(
     stage.execute("image", image, other)
 
 
-def wheel(folder: Path, name: str, requires: str = "") -> None:
+def wheel(folder: Path, name: str, requires: str = "", version: str = "1.0") -> None:
     """Write a wheel of a package of one line."""
     folder.mkdir(exist_ok=True)
-    head = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
-    told = f"{name}-1.0.dist-info"
+    head = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    told = f"{name}-{version}.dist-info"
     contents = {
-        f"{name}.py": "here = True\n",
+        f"{name}.py": f"here = {version}\n",
         f"{told}/METADATA": head + (f"Requires-Dist: {requires}\n" if requires else ""),
         f"{told}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{told}/RECORD": f"{name}.py,,\n{told}/METADATA,,\n{told}/WHEEL,,\n{told}/RECORD,,\n",
     }
-    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as archive:
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
         for path, content in contents.items():
             archive.writestr(path, content)
 
@@ -328,20 +330,56 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "packages"
 
 
+def packed(project: Project, keys: str = 'pip: [outer], python: "3.10"') -> Recipe:
+    if not paths.output("m", "base").exists():
+        project.result("m", "base", FILES)
+    return project.recipe("m", SCRATCH.replace("scratch", f"scratch, {keys}"))
+
+
 def test_packages_come_as_a_layer_of_wheels(
     project: Project, packages: Path, tmp_path: Path
 ) -> None:
-    project.result("m", "base", FILES)
-    recipe = project.recipe(
-        "m", SCRATCH.replace("scratch", 'scratch, pip: [outer], python: "3.10"')
-    )
-    made = built(recipe, tmp_path / "out")
+    made = built(packed(project), tmp_path / "out")
     files = members(tmp_path / "out", made.layers[0])
-    assert files["opt/modelwright/wheels/outer.py"][1] == b"here = True\n"
+    assert files["opt/modelwright/wheels/outer.py"][1] == b"here = 1.0\n"
     assert "opt/modelwright/wheels/inner.py" in files
     assert not [name for name in files if "__pycache__" in name]
     assert made.config["config"]["Env"] == ["PYTHONPATH=/opt/modelwright/wheels"]
-    assert made == built(recipe, tmp_path / "again")
+    locked = lockfile.read(packed(project), "image")["pip"]["wheels"]
+    content = (packages / "inner-1.0-py3-none-any.whl").read_bytes()
+    assert locked["inner"] == {"version": "1.0", "digest": digests.of_bytes(content)}
+
+
+def test_a_new_version_of_a_package_waits_for_update(
+    project: Project, packages: Path, tmp_path: Path
+) -> None:
+    recipe = packed(project)
+    stage.execute("image", image, recipe)
+    before = (paths.output("m", "image") / "digest").read_text()
+    wheel(packages, "inner", version="2.0")
+    assert stage.is_fresh("image", image, recipe)
+    assert built(recipe, tmp_path / "colleague").descriptor["digest"] == before.strip()
+    image.update(recipe)
+    assert not stage.is_fresh("image", image, recipe)
+    made = built(recipe, tmp_path / "out")
+    files = members(tmp_path / "out", made.layers[0])
+    assert files["opt/modelwright/wheels/inner.py"][1] == b"here = 2.0\n"
+
+
+def test_a_lock_answers_one_question_only(project: Project) -> None:
+    recipe = packed(project)
+    asked = {"base": "scratch", "packages": ["outer"], "python": "3.10"}
+    lockfile.update(recipe, "image", pip={"from": asked, "python": "3.10", "wheels": {}})
+    assert wheellock.read(recipe)
+    assert wheellock.read(packed(project, 'pip: [third], python: "3.10"')) is None
+    assert wheellock.read(packed(project, 'pip: [outer], python: "3.12"')) is None
+
+
+def test_what_only_the_base_s_own_packages_want_is_not_added(packages: Path) -> None:
+    wheel(packages, "inner", "gigabytes")
+    wheel(packages, "gigabytes")
+    assert list(wheellock._needed(packages, ["Outer>=1"], {"inner"})) == ["outer"]
+    assert list(wheellock._needed(packages, ["outer"], set())) == ["gigabytes", "inner", "outer"]
 
 
 @pytest.mark.parametrize(
@@ -354,18 +392,36 @@ def test_packages_come_as_a_layer_of_wheels(
 def test_packages_that_cannot_be_had_are_an_error(
     project: Project, packages: Path, tmp_path: Path, keys: str, told: str
 ) -> None:
-    project.result("m", "base", FILES)
-    recipe = project.recipe("m", SCRATCH.replace("scratch", f"scratch, {keys}"))
     with pytest.raises(UserError, match=told):
-        built(recipe, tmp_path / "out")
+        built(packed(project, keys), tmp_path / "out")
+    assert not list((project.build / ".downloads").glob("*"))
 
 
-def test_what_vllm_s_image_has_is_not_added(
-    project: Project, capsys: pytest.CaptureFixture[str]
+def test_wheels_that_no_longer_fit_the_lock_are_refused(
+    project: Project, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    recipe = packed(project)
+    image.settle(recipe)
+    wheel(packages, "inner", "outer")
+    with pytest.raises(UserError, match="pip cannot get what the lock names; run `doit update:m`"):
+        built(recipe, tmp_path / "out")
+    monkeypatch.setattr(wheels, "python", lambda recipe, base: "3.12")
+    with pytest.raises(UserError, match="the lock has wheels for Python 3"):
+        built(recipe, tmp_path / "again")
+
+
+def test_what_vllm_s_image_has_is_not_added(project: Project) -> None:
     text = "base: {hub: THUDM/chatglm3-6b}\nimage: {base: 'vllm/vllm-openai:v0.4.1', "
     recipe = project.recipe("m", text + "pip: [tiktoken, Outer, 'numpy==1.26'], repository: m}\n")
     assert wheels.missing(recipe) == ["Outer", "numpy==1.26"]
+    assert "torch" in wheels.provided(recipe)
+    assert "numpy" not in wheels.provided(recipe)
+
+
+def test_what_the_base_has_is_said(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "base: {hub: THUDM/chatglm3-6b}\nimage: {base: 'vllm/vllm-openai:v0.4.1', "
+    recipe = project.recipe("m", text + "pip: [tiktoken], repository: m}\n")
+    assert image._packages(recipe, None, project.build) == []
     assert "tiktoken is in vllm/vllm-openai:v0.4.1 already" in capsys.readouterr().out
 
 

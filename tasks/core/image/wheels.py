@@ -10,8 +10,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .. import console
 from ..errors import UserError
@@ -33,20 +35,18 @@ _TAIL = 6
 
 
 def missing(recipe: Recipe) -> list[str]:
-    """Return the recipe's packages that its base lacks; a note says which it has.
+    """Return the recipe's packages that its base lacks.
 
     A package with a version is always added: the base's may be another.
     """
     assert recipe.image is not None
-    version = lints.vllm(recipe.image.base)
-    found = []
-    for package in recipe.image.pip:
-        first = PROVIDED.get(package.lower())
-        if version and first and version >= first:
-            console.say(f"   {package} is in {recipe.image.base} already; not added")
-        else:
-            found.append(package)
-    return found
+    has = _provided(recipe)
+    return [package for package in recipe.image.pip if package.lower() not in has]
+
+
+def provided(recipe: Recipe) -> set[str]:
+    """Return what the base has and the recipe does not ask for otherwise."""
+    return _provided(recipe) - {normal(package) for package in missing(recipe)}
 
 
 def python(recipe: Recipe, base: oci.Image | None) -> str:
@@ -72,61 +72,74 @@ def python(recipe: Recipe, base: oci.Image | None) -> str:
     )
 
 
-def install(recipe: Recipe, base: oci.Image | None, packages: list[str], folder: Path) -> list[str]:
-    """Unpack wheels and what they depend on below a folder; return the files.
+def install(
+    recipe: Recipe, base: oci.Image | None, locked: dict[str, Any], folder: Path
+) -> list[str]:
+    """Unpack the wheels that the recipe's lock names below a folder; return the files.
 
     Raises:
-        UserError: a package has no wheel for the base's Python, or pip cannot fetch it.
+        UserError: one can no longer be had, or is for another Python than the base's.
     """
     version = python(recipe, base)
-    target = folder / FOLDER
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-               "--no-input", "--no-compile", "--target", str(target), "--only-binary=:all:",
-               "--implementation", "cp", "--python-version", version]  # fmt: skip
-    for platform in _platforms(base):
-        command += ["--platform", platform]
-    console.status(f"fetching {', '.join(packages)} for Python {version}")
-    environ = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore"}
-    done = subprocess.run(
-        [*command, "--", *packages], capture_output=True, text=True, env=environ, check=False
-    )
-    console.clear()
-    if done.returncode:
-        told = "\n".join(f"  | {line}" for line in done.stderr.strip().splitlines()[-_TAIL:])
+    again = f"run `doit update:{recipe.name}` to choose wheels anew"
+    if version != locked["python"]:
         raise UserError(
-            f"{recipe.file}: image.pip: pip has no wheels of {', '.join(packages)} for Python "
-            f"{version}; choose other versions, or say `builder: docker`\n{told}"
+            f"{recipe.file}: image.pip: the lock has wheels for Python {locked['python']}, and the "
+            f"base has {version}; {again}"
         )
-    _drop(target, _provided(recipe))
-    found = (path for path in target.rglob("*") if path.is_file())
+    console.status(f"fetching {', '.join(locked['wheels'])} for Python {version}")
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        for name, wheel in locked["wheels"].items():
+            file.write(f"{name}=={wheel['version']} --hash={wheel['digest']}\n")
+        file.flush()
+        words = ["install", "--no-compile", "--no-deps", "--require-hashes", "--target",
+                 str(folder / FOLDER), *target(version, base), "-r", file.name]  # fmt: skip
+        told = pip(words)
+    if told:
+        raise UserError(
+            f"{recipe.file}: image.pip: pip cannot get what the lock names; {again}\n{told}"
+        )
+    found = (path for path in (folder / FOLDER).rglob("*") if path.is_file())
     return sorted(str(path.relative_to(folder)) for path in found)
 
 
-def _platforms(base: oci.Image | None) -> Iterable[str]:
-    machine = base.config.get("architecture", "amd64") if base else "amd64"
-    name = {"amd64": "x86_64", "arm64": "aarch64"}.get(str(machine), str(machine))
-    for glibc in ("2014", "_2_17", "_2_28", "_2_31", "_2_34", "_2_35"):
-        yield f"manylinux{glibc}_{name}"
+def target(version: str, base: oci.Image | None) -> list[str]:
+    """Return pip's options that name the base's Python and its machine instead of ours."""
+    machine = str(base.config.get("architecture", "amd64")) if base else "amd64"
+    name = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+    glibcs = ("2014", "_2_17", "_2_28", "_2_31", "_2_34", "_2_35")
+    platforms = [word for glibc in glibcs for word in ("--platform", f"manylinux{glibc}_{name}")]
+    return [
+        "--only-binary=:all:",
+        "--implementation",
+        "cp",
+        "--python-version",
+        version,
+        *platforms,
+    ]
+
+
+def pip(words: Sequence[str]) -> str:
+    """Run pip; return its last lines where it failed, else nothing."""
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
+    environ = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore"}
+    done = subprocess.run(
+        [*command, *words], capture_output=True, text=True, env=environ, check=False
+    )
+    console.clear()
+    if not done.returncode:
+        return ""
+    lines = done.stderr.strip().splitlines() or [f"pip failed ({done.returncode})"]
+    return "\n".join(f"  | {line}" for line in lines[-_TAIL:])
+
+
+def normal(package: str) -> str:
+    """Return a package's name as the index compares it."""
+    name = _NAME.match(package)
+    return re.sub(r"[-_.]+", "-", name[0]).lower().strip("-") if name else ""
 
 
 def _provided(recipe: Recipe) -> set[str]:
     assert recipe.image is not None
     version = lints.vllm(recipe.image.base)
-    asked = {_normal(package) for package in recipe.image.pip}
-    return {name for name, first in PROVIDED.items() if version and version >= first} - asked
-
-
-def _drop(target: Path, names: set[str]) -> None:
-    """Remove the dependencies that the base has, file by file as their RECORD lists them."""
-    for info in sorted(target.glob("*.dist-info")):
-        if _normal(info.name.removesuffix(".dist-info").rpartition("-")[0]) in names:
-            for line in (info / "RECORD").read_text(encoding="utf-8").splitlines():
-                place = target / line.rpartition(",")[0].rpartition(",")[0]
-                if place.resolve().is_relative_to(target.resolve()):
-                    place.unlink(missing_ok=True)
-
-
-def _normal(package: str) -> str:
-    """Return a package's name as the index compares it."""
-    name = _NAME.match(package)
-    return re.sub(r"[-_.]+", "-", name[0]).lower().strip("-") if name else ""
+    return {name for name, first in PROVIDED.items() if version and version >= first}
