@@ -25,8 +25,9 @@ from .core.sections import Image
 VERSION = 1
 
 TEMPLATES = ("Dockerfile.j2", "dockerignore.j2")
-LAYOUT = "oci:"
 ADAPTER = "adapter"
+# What an engine calls a base that is a file or folder here, before the model's name.
+LOADED = "modelwright-base"
 # What vLLM takes for --max-lora-rank.
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 # PEP 508 without blanks, markers and URLs.
@@ -57,6 +58,7 @@ def key(recipe: Recipe) -> dict[str, Any]:
     return {
         "model": recipe.name,
         **part,
+        "image.base": base(recipe),
         "image.entrypoint": entrypoint(recipe),
         "left_out": left_out(recipe),
     }
@@ -71,6 +73,15 @@ def image(recipe: Recipe) -> Image:
     """Return the recipe's image part; only recipes that have one get here."""
     assert recipe.image is not None
     return recipe.image
+
+
+def base(recipe: Recipe) -> str:
+    """Return what FROM names: for an engine the digest that is locked, if one is."""
+    made = image(recipe)
+    if bases.is_here(recipe):
+        return f"{LOADED}/{recipe.name}:latest"
+    found = bases.remote(recipe) if made.builder == "docker" and "@" not in made.base else None
+    return str(found) if found and found.digest else made.base
 
 
 def sources(recipe: Recipe) -> list[tuple[str, str]]:
@@ -116,12 +127,6 @@ def _given_rank(recipe: Recipe) -> int | None:
     return None
 
 
-def layout(recipe: Recipe) -> Path | None:
-    """Return the folder of a base that is an OCI layout."""
-    base = image(recipe).base
-    return recipe.beside(base.removeprefix(LAYOUT)) if base.startswith(LAYOUT) else None
-
-
 def command(recipe: Recipe) -> list[str]:
     """Return how a Docker engine builds this image."""
     file = paths.output(recipe.name, "dockerfile") / "Dockerfile"
@@ -130,15 +135,14 @@ def command(recipe: Recipe) -> list[str]:
 
 def options(recipe: Recipe) -> list[str]:
     """Return `docker build` with all but the Dockerfile and the context."""
-    made, base = image(recipe), layout(recipe)
-    layouts = [] if base is None else ["--build-context", f"base=oci-layout://{base}"]
+    made, contexts = image(recipe), []
     args = [word for pair in made.build.args.items() for word in ("--build-arg", "=".join(pair))]
     network = ["--network", made.build.network] if made.build.network else []
-    pull = ["--pull"] * (made.build.pull == "always")
+    pull = ["--pull"] * (made.build.pull == "always" and not bases.is_here(recipe))
     if made.serve == "adapter":
-        layouts += ["--build-context", f"adapter={paths.output(recipe.name, 'adapter')}"]
+        contexts = ["--build-context", f"adapter={paths.output(recipe.name, 'adapter')}"]
     tag = ["-t", f"{made.repository}:{made.tag}"]
-    return ["docker", "build", *tag, *layouts, *args, *network, *pull]
+    return ["docker", "build", *tag, *contexts, *args, *network, *pull]
 
 
 def context(recipe: Recipe) -> Path:
@@ -174,13 +178,11 @@ def variables(recipe: Recipe) -> dict[str, Any]:
                 f"{recipe.file}: image.pip: {package!r} is no package with an optional version; "
                 "write it like tiktoken==0.6.0"
             )
-    is_layout = made.base.startswith((LAYOUT, bases.ARCHIVE))
     return {
         "model": recipe.name,
         "reference": f"{made.repository}:{made.tag}",
-        "layout": made.base.removeprefix(LAYOUT) if made.base.startswith(LAYOUT) else None,
-        "archive": made.base.removeprefix(bases.ARCHIVE) if bases.archive(recipe) else None,
-        "base": "base" if is_layout else made.base,
+        "is_here": bases.is_here(recipe),
+        "base": base(recipe),
         "pip": shlex.join(made.pip),
         "adapter": ADAPTER if made.serve == "adapter" else None,
         "args": list(made.build.args),

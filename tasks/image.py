@@ -14,10 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from . import dockerfile
-from .core import paths
+from .core import console, paths
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
-from .core.image import bases, engine, imageconfig, layers, lints, oci, ownlayers, stack, wheels
+from .core.image import (
+    bases,
+    engine,
+    imageconfig,
+    layers,
+    lints,
+    oci,
+    ownlayers,
+    stack,
+    wheellock,
+    wheels,
+)
 from .core.model import modelfiles
 from .core.recipe import Recipe
 
@@ -45,7 +56,8 @@ def task(recipe: Recipe) -> TaskDict:
 
 def key(recipe: Recipe) -> dict[str, Any]:
     if dockerfile.image(recipe).builder == "docker":
-        return recipe.slice("image.builder", "image.build")
+        base = {"image.base": bases.identity(recipe)} if bases.is_here(recipe) else {}
+        return {**recipe.slice("image.builder", "image.build"), **base}
     return {
         "model": recipe.name,
         **recipe.slice("image.pip", "image.python", "image.env", "image.labels"),
@@ -53,18 +65,26 @@ def key(recipe: Recipe) -> dict[str, Any]:
         "stored": is_stored(recipe),
         "image.entrypoint": dockerfile.entrypoint(recipe),
         "left_out": list(modelfiles.LEFT_OUT),
+        **wheellock.key(recipe),
     }
 
 
 def settle(recipe: Recipe) -> None:
-    """Lock the digest of the base before the inputs are read."""
+    """Lock the digest of the base, and the wheels, before the inputs are read."""
     if dockerfile.image(recipe).builder == "oci":
         bases.settle(recipe)
+        wheellock.settle(recipe)
 
 
 def update(recipe: Recipe) -> None:
-    """Look the base's tag up anew."""
-    if dockerfile.image(recipe).builder == "oci":
+    """Look the base's tag up anew, and choose wheels anew."""
+    made = dockerfile.image(recipe)
+    if made.builder == "oci":
+        bases.update(recipe)
+        wheellock.update(recipe)
+    elif bases.remote(recipe) and engine.is_only_here(made.base):
+        console.say(f"   image.base: {made.base} is the engine's own; nothing to look up")
+    else:
         bases.update(recipe)
 
 
@@ -97,8 +117,7 @@ def _without(recipe: Recipe, folder: Path) -> Facts:
     base, stored = bases.read(recipe), is_stored(recipe)
     where = bases.origin(recipe)
     below = [stack.Layer(**layer, origin=where) for layer in (base.layers if base else ())]
-    packages = wheels.missing(recipe)
-    added = wheels.install(recipe, base, packages, folder) if packages else []
+    added = _packages(recipe, base, folder)
     sources = dockerfile.sources(recipe)
     allowed = MOST_LAYERS - 2 * len(sources) - bool(added)
     if len(below) > allowed:
@@ -118,19 +137,46 @@ def _without(recipe: Recipe, folder: Path) -> Facts:
     return {"digest": digest, "layers": len(whole), "bytes": sum(one.size for one in whole)}
 
 
+def _packages(recipe: Recipe, base: oci.Image | None, folder: Path) -> list[str]:
+    """Unpack the recipe's packages; say which of them the base has."""
+    made, missing = dockerfile.image(recipe), wheels.missing(recipe)
+    for package in made.pip:
+        if package not in missing:
+            console.say(f"   {package} is in {made.base} already; not added")
+    if not missing:
+        return []
+    locked = wheellock.read(recipe)
+    assert locked is not None
+    return wheels.install(recipe, base, locked, folder)
+
+
 def _with_an_engine(recipe: Recipe, folder: Path) -> Facts:
     """Have the engine build; it keeps the image, and we its id."""
     made, model = dockerfile.image(recipe), paths.output(recipe.name, recipe.weights)
     engine.version()
-    if made.build.pull == "never" and made.base != bases.SCRATCH and not engine.has(made.base):
+    if made.serve == "adapter" and not engine.has_buildx():
         raise UserError(
-            f"{recipe.file}: image.base: the engine has no {made.base}, and image.build.pull is "
-            "never; pull it, or say `pull: missing`"
+            f"{recipe.file}: image.serve: an engine takes base and adapter apart only through "
+            "Docker's buildx, which is not here; install it, or say `builder: oci`"
         )
     file = paths.output(recipe.name, "dockerfile") / "Dockerfile"
     log = paths.log(recipe.name, "image")
+    _have_base(recipe, log)
     own = dockerfile.context(recipe)
     context = own if own.is_dir() else model
     digest = engine.build(dockerfile.options(recipe), context, file, log)
     (folder / "digest").write_text(f"{digest}\n", encoding="utf-8")
     return {"digest": digest, "reference": f"{made.repository}:{made.tag}"}
+
+
+def _have_base(recipe: Recipe, log: Path) -> None:
+    """Load a base that is a file or folder into the engine; refuse one that it must not pull."""
+    made, named = dockerfile.image(recipe), dockerfile.base(recipe)
+    base = bases.read(recipe) if bases.is_here(recipe) else None
+    if base:
+        engine.load(named, base, lambda layer: bases.pieces(recipe, layer, 0), log)
+    elif made.build.pull == "never" and named != bases.SCRATCH and not engine.has(named):
+        raise UserError(
+            f"{recipe.file}: image.base: the engine has no {named}, and image.build.pull is "
+            "never; pull it, or say `pull: missing`"
+        )

@@ -12,6 +12,7 @@ from tasks import dockerfile
 from tasks.core import paths
 from tasks.core.errors import LoadError, UserError
 from tasks.core.model import modelfiles
+from tasks.core.sources import lockfile
 from tests.conftest import Project
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -176,7 +177,20 @@ def test_docker_gets_a_local_base_itself_and_not_our_links(project: Project) -> 
     )
     command = dockerfile.command(recipe)
     assert command[-1] == str(project.recipes / "m/weights")
-    assert f"base=oci-layout://{project.recipes / 'm/vllm'}" in command
+    assert dockerfile.base(recipe) == "modelwright-base/m:latest"
+
+
+def test_an_engine_builds_on_the_digest_that_update_locked(project: Project) -> None:
+    text = "base: {hub: a/b}\nimage: {base: 'vllm/vllm-openai:v0.4.1', repository: m, builder: B}\n"
+    recipe = project.recipe("m", text.replace("B}", "docker}"))
+    assert dockerfile.base(recipe) == "vllm/vllm-openai:v0.4.1"
+    before = dockerfile.key(recipe)
+    locked = f"docker.io/vllm/vllm-openai:v0.4.1@sha256:{DIGEST}"
+    lockfile.update(recipe, "image", base=locked)
+    assert dockerfile.base(recipe) == locked
+    assert dockerfile.key(recipe) != before
+    oci = project.recipe("m", text.replace("B}", "oci}"))
+    assert dockerfile.base(oci) == "vllm/vllm-openai:v0.4.1"
 
 
 def test_a_recipe_without_an_image_has_no_dockerfile(project: Project) -> None:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tasks import STAGES, image, push
-from tasks.core import settings
+from tasks.core import paths, settings
 from tasks.core.engine import stage
 from tasks.core.errors import UserError
 from tasks.core.image import blobupload, layers, oci
@@ -364,6 +364,66 @@ def test_an_archive_of_docker_save_is_a_base(
     engine_base.docker("pull", reference)
     seen = engine_base.docker("run", "--rm", "--network", "none", reference)
     assert seen.splitlines() == told(FILES)
+
+
+@pytest.mark.needs("dockerd", "docker", "busybox", "curl", "skopeo")
+@pytest.mark.parametrize("kind", ["docker-archive", "oci"])
+def test_an_engine_builds_on_a_base_that_is_a_file_or_folder_here(
+    project: Project,
+    engine_base: Engine,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", engine_base.host)
+    (project.recipes / "m").mkdir()
+    archive = project.recipes / "m/base.tar"
+    engine_base.docker("save", "-o", str(archive), "stand-in:v1")
+    if kind == "oci":  # with packed layers, as a registry's copy has them
+        copy = ["skopeo", "--insecure-policy", "copy", f"docker-archive:{archive}"]
+        subprocess.run([*copy, f"oci:{archive}"[:-4]], capture_output=True, check=True)
+    project.result("m", "base", FILES)
+    base = f"{kind}:base{'.tar' * (kind != 'oci')}"
+    recipe = project.recipe("m", ENGINE.replace("stand-in:v1", f"'{base}'"))
+    stage.execute("dockerfile", STAGES["dockerfile"], recipe)
+    stage.execute("image", STAGES["image"], recipe)
+    made = (paths.output("m", "image") / "digest").read_text().strip()
+    seen = engine_base.docker("run", "--rm", "--network", "none", "--entrypoint", "python3", made)
+    assert seen.splitlines() == told(FILES)
+    assert stage.is_fresh("image", STAGES["image"], recipe)
+    image.update(recipe)
+    # A second build needs no second loading.
+    monkeypatch.setattr("tasks.core.image.dockerarchive.stream", None)
+    stage.clean("image", recipe)
+    stage.execute("image", STAGES["image"], recipe)
+    adapter = project.recipe("m", f"{ENGINE}  serve: adapter\nadapter: {{path: a}}\n")
+    monkeypatch.setattr("tasks.core.image.engine.has_buildx", lambda: False)
+    with pytest.raises(UserError, match="only through Docker's buildx"):
+        image.run(adapter, project.build)
+
+
+@pytest.mark.needs("dockerd", "docker", "docker-registry", "busybox", "curl")
+def test_update_locks_the_base_for_an_engine_too(
+    project: Project,
+    registry: Registry,
+    engine_base: Engine,
+    stand_in: tuple[bytes, bytes, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", engine_base.host)
+    own = project.recipe("m", ENGINE)
+    image.update(own)
+    assert "stand-in:v1 is the engine's own; nothing to look up" in capsys.readouterr().out
+    digest = images.put(registry.host, "vllm/stand-in", "v1", stand_in)
+    name = f"{registry.host}/vllm/stand-in:v1"
+    recipe = project.recipe("m", ENGINE.replace("stand-in:v1", name))
+    image.update(recipe)
+    project.result("m", "base", FILES)
+    stage.execute("dockerfile", STAGES["dockerfile"], recipe)
+    stage.execute("image", STAGES["image"], recipe)
+    text = (paths.output("m", "dockerfile") / "Dockerfile").read_text()
+    assert f"FROM {name}@{digest}" in text
 
 
 ADAPTER = {"adapter_config.json": b'{"r": 20}', "adapter_model.safetensors": os.urandom(100_000)}

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import console
 from ..engine import digests
 from ..errors import UserError
 from ..model import modelfiles
@@ -35,6 +36,11 @@ def name(recipe: Recipe) -> str:
     return recipe.image.base
 
 
+def is_here(recipe: Recipe) -> bool:
+    """Return whether the base is a folder or file of this machine."""
+    return name(recipe).startswith((LAYOUT, ARCHIVE))
+
+
 def layout(recipe: Recipe) -> Path | None:
     """Return the folder of a base that is an OCI layout."""
     base = name(recipe)
@@ -50,7 +56,7 @@ def archive(recipe: Recipe) -> Path | None:
 def remote(recipe: Recipe) -> Reference | None:
     """Return the name of a base that is in a registry, with its digest where that is settled."""
     base = name(recipe)
-    if base == SCRATCH or base.startswith((LAYOUT, ARCHIVE)):
+    if base == SCRATCH or is_here(recipe):
         return None
     asked = reference.parse(base)
     if asked.digest:
@@ -101,7 +107,10 @@ def _settle(recipe: Recipe, asked: Reference) -> None:
         digest = there.digest(asked)
     if digest is None:
         raise UserError(f"{recipe.file}: image.base: {asked}: no such image there; correct it")
-    lockfile.update(recipe, "image", base=str(asked.at(digest)))
+    settled = str(asked.at(digest))
+    if lockfile.read(recipe, "image").get("base") != settled:
+        console.say(f"   image.base: {settled}")
+    lockfile.update(recipe, "image", base=settled)
 
 
 def read(recipe: Recipe) -> oci.Image | None:

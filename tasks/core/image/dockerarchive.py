@@ -1,4 +1,4 @@
-"""Read an image that `docker save` wrote: one tar with manifest.json, a config and the layers.
+"""Images as `docker save` writes and `docker load` reads them: manifest.json, config and layers.
 
 The layers are read in place, at their offsets; nothing is unpacked.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..engine import digests
+from ..engine import digests, manifest
 from ..errors import UserError
-from . import oci
+from . import layers, oci
 
 _PACKED = {b"\x1f\x8b": "+gzip", b"\x28\xb5\x2f\xfd": "+zstd"}
 _BLOCK = 1 << 20
@@ -32,7 +32,7 @@ def read(path: Path) -> oci.Image:
             config = json.loads(raw)
             diff_ids = config["rootfs"]["diff_ids"]
             pairs = zip(found["Layers"], diff_ids, strict=True)
-            layers = [_layer(path, _member(archive, name), diff_id) for name, diff_id in pairs]
+            stack = [_layer(path, _member(archive, name), diff_id) for name, diff_id in pairs]
             names = found.get("RepoTags") or [""]
         except (KeyError, ValueError, TypeError, AttributeError, tarfile.TarError):
             raise UserError(
@@ -40,7 +40,7 @@ def read(path: Path) -> oci.Image:
             ) from None
     annotations = {"org.opencontainers.image.ref.name": names[0]}
     descriptor = {"digest": digests.of_bytes(raw), "annotations": annotations}
-    return oci.parse(descriptor, {"layers": layers}, config)
+    return oci.parse(descriptor, {"layers": stack}, config)
 
 
 def pieces(path: Path, layer: oci.Descriptor, start: int = 0) -> Iterator[bytes]:
@@ -58,6 +58,27 @@ def pieces(path: Path, layer: oci.Descriptor, start: int = 0) -> Iterator[bytes]
                 yield from _region(path, member.offset_data + start, member.size - start)
                 return
     raise UserError(f"{path}: changed while it was read; run again when it is at rest")
+
+
+def stream(
+    image: oci.Image, name: str, content: Callable[[oci.Descriptor], Iterator[bytes | memoryview]]
+) -> Iterator[bytes | memoryview]:
+    """Yield an image as an archive for `docker load`; engines unpack packed layers themselves.
+
+    Args:
+        name: what the engine is to call it.
+        content: gives the bytes of a layer.
+    """
+    config = manifest.canonical(image.config)
+    names = [f"{number}/layer.tar" for number in range(len(image.layers))]
+    told = {"Config": f"{digests.of_bytes(config)[7:]}.json", "RepoTags": [name], "Layers": names}
+    for path, text in (("manifest.json", manifest.canonical([told])), (told["Config"], config)):
+        yield layers.header(str(path), len(text)) + text + bytes(-len(text) % layers.BLOCK)
+    for path, layer in zip(names, image.layers, strict=True):
+        yield layers.header(path, layer["size"])
+        yield from content(layer)
+        yield bytes(-layer["size"] % layers.BLOCK)
+    yield bytes(2 * layers.BLOCK)
 
 
 def _open(path: Path) -> tarfile.TarFile:

@@ -10,12 +10,15 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from ..engine import digests, manifest
 from ..errors import UserError
 from ..model import modelfiles
-from . import layers
+from . import dockerarchive, layers, oci
+
+Content = Callable[[oci.Descriptor], Iterator[bytes | memoryview]]
 
 # The first engine with the API that today's clients speak, 1.39.
 OLDEST = (18, 9)
@@ -37,9 +40,14 @@ def version() -> str:
     return told
 
 
+def has_buildx() -> bool:
+    """Return whether the client has buildx, which takes further contexts."""
+    return _status("buildx", "version") == 0
+
+
 def has_buildkit() -> bool:
     """Return whether the client can build with BuildKit: through buildx, or by itself before 23."""
-    if _status("buildx", "version") == 0:
+    if has_buildx():
         return True
     client = _ask("version", "--format", "{{.Client.Version}}").strip()
     found = re.match(r"(\d+)\.", client)
@@ -87,6 +95,26 @@ def tar(context: Path, names: Iterable[str], dockerfile: Path) -> list[layers.Pa
 def has(image: str) -> bool:
     """Return whether the engine has an image, by name or id."""
     return _status("image", "inspect", image) == 0
+
+
+def is_only_here(image: str) -> bool:
+    """Return whether the engine has an image that no registry gave it."""
+    form = "{{json .RepoDigests}}"
+    return has(image) and not json.loads(_ask("image", "inspect", "--format", form, image))
+
+
+def load(name: str, image: oci.Image, content: Content, log: Path) -> None:
+    """Have an image of this machine in the engine, by a name; one that it has is not sent again.
+
+    Args:
+        content: gives the bytes of a layer.
+
+    Raises:
+        UserError: the engine refuses it.
+    """
+    identity = digests.of_bytes(manifest.canonical(image.config))
+    if not has(name) or _ask("image", "inspect", "--format", "{{.Id}}", name).strip() != identity:
+        run(["docker", "load"], log, feed=dockerarchive.stream(image, name, content))
 
 
 def push(image: str, name: str, log: Path) -> str:
