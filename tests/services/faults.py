@@ -1,4 +1,4 @@
-"""A proxy before a registry that breaks what the test tells it to break."""
+"""A proxy before a registry or a bucket that breaks what the test tells it to break."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ class Fault:
     Attributes:
         pattern: of `METHOD /path?query`.
         times: for how many of them.
+        after: how many of them go well before.
         status: what is answered in the registry's place.
         cut: after how many bytes of the body both connections are cut.
         most: the largest body that passes; a larger one is answered with `status`.
-        headers: of that answer.
+        headers, body: of that answer.
     """
 
     pattern: str
     times: int = 1
+    after: int = 0
     status: int = 0
     cut: int | None = None
     most: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
 
 
 @dataclass
@@ -76,6 +79,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _pass(self) -> None:
         made: Proxy = self.server.proxy  # type: ignore[attr-defined]
         size = int(self.headers.get("Content-Length") or 0)
+        if self.path.startswith("http://"):  # asked as a proxy that a client was told of
+            self.path = "/" + self.path.split("/", 3)[3]
         line = f"{self.command} {self.path}"
         fault = self._fault(made, line, size)
         made.seen.append(f"{line} {fault.status if fault else ''}".strip())
@@ -114,6 +119,9 @@ class _Handler(BaseHTTPRequestHandler):
             if fault.times > 0 and re.search(fault.pattern, line) and not small:
                 if fault.cut is not None and fault.cut >= size:
                     continue
+                if fault.after:
+                    fault.after -= 1
+                    continue
                 fault.times -= 1
                 return fault
         return None
@@ -139,9 +147,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response_only(fault.status)
         for name, value in fault.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(fault.body)))
         self.send_header("Connection", "close")
         self.end_headers()
+        self.wfile.write(fault.body)
         self.close_connection = True
 
     def _hang_up(self) -> None:

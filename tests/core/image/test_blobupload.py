@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -161,6 +162,39 @@ def test_a_registry_that_is_restarted_in_mid_upload(
         made.on_body = on_body
         send(made.host)
     restarts[0].join()
+
+
+def test_an_upload_goes_on_at_the_offset_that_docker_s_registry_tells(proxy: Proxy) -> None:
+    proxy.faults.append(Fault("^PATCH", after=2, cut=0))
+    sent = send(proxy.host).sent
+    uploads = [line.split()[0] for line in proxy.seen if "/uploads/" in line]
+    assert uploads == ["POST", "PATCH", "PATCH", "PATCH", "GET", "PATCH", "PATCH", "PUT"]
+    assert sent < len(CONTENT) + 2 * 65536
+
+
+def test_docker_s_registry_forgets_an_upload_that_is_cut_inside_a_request(proxy: Proxy) -> None:
+    proxy.faults.append(Fault("^PATCH", after=2, cut=200_000))
+    send(proxy.host)
+    uploads = [line.split()[0] for line in proxy.seen if "/uploads/" in line]
+    assert uploads[:6] == ["POST", "PATCH", "PATCH", "PATCH", "GET", "POST"]
+
+
+def test_a_registry_that_is_killed_between_requests_costs_no_byte(
+    plain_registry: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain_registry.empty()
+    plain, patches = Registry.once, []
+
+    def once(self: Registry, method: str, *rest: Any, **named: Any) -> Any:
+        patches.extend([method] * (method == "PATCH"))
+        if patches == ["PATCH"] * 3:
+            plain_registry.server.stop(kill=True)
+            plain_registry.server.start()
+        return plain(self, method, *rest, **named)
+
+    monkeypatch.setattr(Registry, "once", once)
+    assert send(plain_registry.host).sent == len(CONTENT)
+    assert len(patches) == 4
 
 
 @pytest.mark.parametrize("seed", range(6))
