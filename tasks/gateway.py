@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import serve
-from .core import console, paths, settings
+from .core import identity, paths, settings
 from .core.engine.journal import Journal
 from .core.engine.manifest import Manifest
 from .core.engine.stage import Facts, TaskDict
@@ -22,7 +22,6 @@ from .core.recipe import Recipe
 
 if TYPE_CHECKING:
     from .core.gateways import Channel, Gateway
-    from .core.gateways.upkeep import Left
 
 VERSION = 1
 # What is at a gateway is asked for there, never taken from a store.
@@ -122,33 +121,34 @@ def channel(recipe: Recipe) -> Channel:
     )
 
 
+def settle(recipe: Recipe) -> None:
+    """Make the project's mark, which the channel is to bear."""
+    identity.settle(recipe)
+
+
 def drifted(recipe: Recipe) -> str:
     """Return how the channel is no longer as it was left."""
-    from .core import gateways
     from .core.gateways import upkeep
 
     try:
-        there = gateways.connect(QUICK)
-        found = upkeep.only(there, name(recipe))
-        if not found:
-            return f"channel '{name(recipe)}' is gone"
-        changed = gateways.differences(found, there.fields(channel(recipe)))
+        there = _gateway(recipe, QUICK)
+        return upkeep.drift(there, channel(recipe), _journal(recipe).read())
     except UserError as error:
         return str(error)
-    return f"channel '{name(recipe)}' has another {', '.join(changed)}" if changed else ""
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
     from .core import gateways
+    from .core.gateways import bringing
 
-    there = gateways.connect()
+    there = _gateway(recipe)
     if not there.is_up():
         _start(recipe)
         # With the passwords that were made for it.
-        there = gateways.connect()
+        there = _gateway(recipe)
     there.wait(START)
     asked = channel(recipe)
-    left = _bring(there, asked, Journal(recipe.name, "gateway"), upstream_key(recipe))
+    left = bringing.bring(there, asked, _journal(recipe), upstream_key(recipe))
     text = json.dumps(left, indent=1, ensure_ascii=False) + "\n"
     (folder / CHANNEL).write_text(text, encoding="utf-8")
     return {"channel": asked.name, "model": asked.model, "gateway": gateways.kind()}
@@ -156,87 +156,29 @@ def run(recipe: Recipe, folder: Path) -> Facts:
 
 def undo(recipe: Recipe, receipt: Manifest | None) -> list[str]:
     """Remove the channel that we made, or put back what somebody else's was before."""
+    from .core.gateways import bringing
+
+    return bringing.take_back(_gateway(recipe), name(recipe), _journal(recipe))
+
+
+def _gateway(recipe: Recipe, timeout: float | None = None) -> Gateway:
+    """Return the gateway of the settings, where this project's channels are known."""
     from .core import gateways
-    from .core.gateways import upkeep
+    from .core.serving import webapi
 
-    journal = Journal(recipe.name, "gateway")
-    left = journal.read()
-    if _is_elsewhere(left):
-        raise _stays(left, journal)
-    title = left["fields"]["name"] if left else name(recipe)
-    lines = upkeep.give_back(gateways.connect(), title, left)
-    journal.write({})
-    return lines
-
-
-def _bring(there: Gateway, asked: Channel, journal: Journal, secret: str) -> Left:
-    """Have the channel as asked and try it; return what must be known to undo that.
-
-    What is there is noted first, and put back if the trial fails or is stopped.
-    """
-    from .core.gateways import upkeep
-
-    earlier = _carried(there, asked, journal)
-    noted, found = journal.read(), upkeep.only(there, asked.name)
-    before = upkeep.taken_over(there, found, asked, earlier, secret)
-    left: Left = {**_here(), "fields": there.fields(asked), **before}
-    journal.write(left)
-    try:
-        upkeep.settle(there, asked, found, secret)
-        upkeep.attempt(there, upkeep.kept(there, asked), asked)
-    except BaseException:
-        if upkeep.roll_back(there, asked, found):
-            journal.write(noted)
-        raise
-    return left
+    return gateways.connect(timeout or webapi.PATIENT, identity.known(recipe))
 
 
 def _start(recipe: Recipe) -> None:
     """Start the containers of FastGPT's folder, if there is one: the gateway is among them."""
     if settings.current().fastgpt_dir:
-        from .core.fastgpt import home
+        from .core.fastgpt import composefile, home
 
-        with home.at(paths.log(recipe.name, "gateway")) as fastgpt, fastgpt.held():
+        log, images = paths.log(recipe.name, "gateway"), composefile.images(recipe)
+        with home.at(log, images=images) as fastgpt, fastgpt.held():
             fastgpt.start()
 
 
-def _carried(there: Gateway, asked: Channel, journal: Journal) -> Left:
-    """Return what an earlier run left for the channel; one that had another name is given back.
-
-    Raises:
-        UserError: at another gateway somebody's channel waits to be put back.
-    """
-    from .core.gateways import upkeep
-
-    left = journal.read()
-    if _is_elsewhere(left):
-        if left.get("before"):
-            raise _stays(left, journal)
-        console.say(f"   the channel in {_place(left)} stays; unship before the gateway is another")
-        return {}
-    if not left or left["fields"]["name"] == asked.name:
-        return left
-    upkeep.give_back(there, left["fields"]["name"], left)
-    journal.write({})
-    return {}
-
-
-def _is_elsewhere(left: Left) -> bool:
-    """Return whether the channel was left at another gateway than that of the settings."""
-    return bool(left) and any(left[name] != value for name, value in _here().items())
-
-
-def _here() -> Left:
-    found = settings.current()
-    return {"kind": found.gateway_kind, "endpoint": found.gateway_endpoint.rstrip("/")}
-
-
-def _stays(left: Left, journal: Journal) -> UserError:
-    return UserError(
-        f"the channel is in {_place(left)}; set MODELWRIGHT_GATEWAY_ENDPOINT and _KIND to that and "
-        f"unship, or, if that gateway is no more, delete {journal.path}"
-    )
-
-
-def _place(left: Left) -> str:
-    return f"{left['kind']} at {left['endpoint']}"
+def _journal(recipe: Recipe) -> Journal:
+    """Return where it is noted what the gateway had before."""
+    return Journal(recipe.name, "gateway")

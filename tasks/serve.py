@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .core import console, paths
+from .core import console, identity, paths
 from .core.engine import manifest
 from .core.engine.manifest import Manifest
 from .core.engine.stage import Facts, TaskDict
@@ -49,6 +49,12 @@ def task(recipe: Recipe) -> TaskDict:
 def key(recipe: Recipe) -> dict[str, Any]:
     part = recipe.slice("serve", "base.trust_remote_code")
     return {**part, "endpoint": endpoint(recipe), **backend(recipe).key(recipe)}
+
+
+def settle(recipe: Recipe) -> None:
+    """Make the project's mark, which a registration is to bear; vLLM takes none."""
+    if backend(recipe) is xinference:
+        identity.settle(recipe)
 
 
 def backend(recipe: Recipe) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tasks import gateway
-from tasks.core import gateways, paths, settings
+from tasks.core import gateways, identity, paths, settings
 from tasks.core.engine import manifest
 from tasks.core.engine.manifest import Manifest
 from tasks.core.errors import UserError
@@ -75,6 +75,7 @@ def ship(project: Project, text: str = RECIPE) -> Recipe:
     recipe = project.recipe("m", text)
     folder = project.build / "scratch"
     folder.mkdir(parents=True, exist_ok=True)
+    gateway.settle(recipe)
     facts = gateway.run(recipe, folder)
     place = paths.output("m", "gateway")
     place.mkdir(parents=True, exist_ok=True)
@@ -336,6 +337,72 @@ def test_without_a_result_only_what_bears_our_mark_is_taken_away(
     assert gateway.undo(recipe, None) == ["channel 'm' removed"]
 
 
+def forget_lock(project: Project) -> None:
+    """Be another project with a model of the same name."""
+    (project.recipes / "m.lock").unlink()
+
+
+def unmark(there: OneApi) -> None:
+    """Have a channel bear the mark that a first release put there."""
+    old: dict[str, Any] = {"other": "modelwright"}
+    if isinstance(there, AIProxy):
+        old = {"configs": {"modelwright": True}}
+    there.channels[0].update(old)
+
+
+def test_another_project_s_channel_is_nobody_s_to_change_or_to_take_away(
+    there: OneApi, project: Project
+) -> None:
+    mine = ship(project)
+    before = [dict(channel) for channel in there.channels]
+    owner = identity.known(mine)
+    shutil.rmtree(project.build)
+    forget_lock(project)
+    told = rf"belongs to another project .* put `project: {{id: {owner}}}` into the lock"
+    with pytest.raises(UserError, match=told):
+        ship(project)
+    assert gateway.drifted(mine) == "channel 'm' is another project's"
+    assert unship(mine) == []
+    assert there.channels == before
+
+
+def test_a_project_knows_its_channels_from_a_fresh_clone_by_the_recipe_s_lock(
+    there: OneApi, project: Project
+) -> None:
+    ship(project)
+    shutil.rmtree(project.build)
+    there.asked.clear()
+    recipe = ship(project)
+    assert not [line for line in there.lines("POST", "PUT") if "channel" in line]
+    shutil.rmtree(project.build)
+    assert unship(recipe) == ["channel 'm' removed"]
+
+
+def test_a_mark_without_a_project_is_noticed_and_gets_one(there: OneApi, project: Project) -> None:
+    recipe = ship(project)
+    good = [dict(channel) for channel in there.channels]
+    unmark(there)
+    assert gateway.drifted(recipe) == "channel 'm' has a mark without a project"
+    ship(project)
+    assert there.channels == good
+    unmark(there)
+    assert unship(recipe) == ["channel 'm' removed"]
+
+
+def test_a_mark_without_a_project_that_nobody_noted_makes_no_channel_ours(
+    there: OneApi, project: Project
+) -> None:
+    recipe = ship(project)
+    unmark(there)
+    shutil.rmtree(project.build)
+    forget_lock(project)
+    there.channels[0]["models"] = models_of(there, "theirs")
+    with pytest.raises(UserError, match="serves theirs; give the recipe another"):
+        ship(project)
+    assert unship(recipe) == []
+    assert len(there.channels) == 1
+
+
 def test_a_trial_that_fails_leaves_somebody_s_channel_as_it_was(
     there: OneApi, server: ModelServer, project: Project
 ) -> None:
@@ -532,7 +599,6 @@ def test_an_empty_key_is_never_sent(one: OneApi) -> None:
         ({"endpoint": ""}, "MODELWRIGHT_GATEWAY_ENDPOINT is not set; say where"),
         ({"endpoint": "127.0.0.1:3001"}, "MODELWRIGHT_GATEWAY_ENDPOINT: no address of a server"),
         ({"endpoint": "http://["}, "MODELWRIGHT_GATEWAY_ENDPOINT: no address of a server"),
-        ({"endpoint": "http://root:hidden@h"}, "ENDPOINT: take the password out of the address"),
         ({"kind": "onepai"}, "MODELWRIGHT_GATEWAY_KIND: no gateway 'onepai', perhaps you meant"),
         ({"upstream": ""}, "MODELWRIGHT_GATEWAY_UPSTREAM is not set; say where the gateway"),
         (
@@ -551,7 +617,6 @@ def test_a_wrong_setting_is_one_clear_error(
     use(monkeypatch, **values)
     with pytest.raises(UserError, match=told) as failure:
         ship(project)
-    assert "hidden" not in str(failure.value)
     assert "wrong-of-a-test" not in str(failure.value)
     assert not paths.output("m", "gateway").exists()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tasks import STAGES, serve
+from tasks.core import identity
 from tasks.core.engine import manifest, plan, stage
 from tasks.core.errors import UserError
 from tests.conftest import Project
@@ -76,7 +77,8 @@ def test_what_is_lost_there_is_found_out_and_only_that_is_done_again(
     elif what == "replicas":
         there.running["m"]["replica"] = 3
     else:
-        there.registered["m"]["model_description"] = "modelwright:m@000000000000"
+        other = f"modelwright:m@000000000000/{identity.known(made)}"
+        there.registered["m"]["model_description"] = other
         done = [UNREGISTER, REGISTER, END, LAUNCH]
     assert serve.drifted(made) == reason
     assert not stage.is_fresh("serve", serve, made)
@@ -173,6 +175,40 @@ def test_unship_leaves_what_others_made_since(project: Project, there: Xinferenc
     assert unship(made) == ""
     assert "m" in there.running
     assert "m" not in there.registered
+
+
+def test_another_project_s_model_of_the_name_is_left_alone(
+    project: Project, there: Xinference
+) -> None:
+    made = recipe(project)
+    ship(made)
+    owner = identity.known(made)
+    stage.clean("serve", made)
+    (project.recipes / "m.lock").unlink()
+    there.did()
+    told = rf"'m' \(m\), and is left alone; .* put `project: {{id: {owner}}}` into the lock"
+    with pytest.raises(UserError, match=told):
+        ship(made)
+    del there.running["m"]
+    with pytest.raises(UserError, match=f"registered by others, .* {owner}}}` into the lock"):
+        ship(made)
+    assert unship(made) == ""
+    assert there.did() == []
+    assert "m" in there.registered
+
+
+def test_a_mark_without_a_project_is_known_by_the_receipt_and_gets_one(
+    project: Project, there: Xinference
+) -> None:
+    made = recipe(project)
+    old = "modelwright:m@000000000000"
+    there.registered["m"] = {"model_name": "m", "model_description": old}
+    with pytest.raises(UserError, match="'m' is registered by others, and is left alone"):
+        ship(made)
+    facts = {"uid": "m", "model_name": "m", "registration": old}
+    project.result("m", "serve", {"answers.json": b"[]"}, facts)
+    ship(made)
+    assert identity.known(made) in there.registered["m"]["model_description"]
 
 
 def test_unship_leaves_a_model_without_a_mark(project: Project, there: Xinference) -> None:

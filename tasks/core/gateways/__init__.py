@@ -37,8 +37,11 @@ def kind() -> str:
     return found.gateway_kind
 
 
-def connect(timeout: float = PATIENT) -> Gateway:
+def connect(timeout: float = PATIENT, project: str = "") -> Gateway:
     """Return the gateway of the settings.
+
+    Args:
+        project: the mark that our channels bear.
 
     Raises:
         UserError: a setting is missing or wrong.
@@ -53,4 +56,4 @@ def connect(timeout: float = PATIENT) -> Gateway:
             "`http://127.0.0.1:3001`, in the environment or as `gateway: {endpoint: ...}` in "
             "settings.yaml"
         )
-    return chosen(found, timeout)
+    return chosen(found, timeout, project)

@@ -6,8 +6,6 @@ channel, and a test that failed is told as a success with `success: false` insid
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
 from urllib.parse import quote
 
 from .channel import MARK, Channel, Fields
@@ -26,7 +24,6 @@ class AIProxy(OneApi):
     """A gateway of this kind; its one token is the ADMIN_KEY that it was started with."""
 
     service = "AI Proxy"
-    mark: Mapping[str, Any] = {"configs": {MARK: True}}
 
     def fields(self, channel: Channel) -> Fields:
         mapping = {channel.model: channel.served} if channel.model != channel.served else {}
@@ -44,6 +41,13 @@ class AIProxy(OneApi):
     def find(self, name: str) -> list[Fields]:
         data = self.ask("GET", "/api/channels/", name=name, per_page=100)
         return called(data.get("channels") if isinstance(data, dict) else [], name)
+
+    def marked(self, found: Fields) -> str | None:
+        project = (found.get("configs") or {}).get(MARK)
+        return "" if project is True else project
+
+    def mark(self, found: Fields) -> Fields:
+        return {"configs": {**(found.get("configs") or {}), MARK: self.project}}
 
     def models(self, found: Fields) -> list[str]:
         return list(map(str, found.get("models") or []))

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 # What is sent where a model's server wants no key: gateways take no channel without one.
 NO_KEY = "sk-none"
-# What a channel of ours bears.
+# What a channel of ours bears, with the project behind it.
 MARK = "modelwright"
 
 Fields = dict[str, Any]
@@ -57,8 +57,20 @@ class Gateway(Protocol):
         """Return the channels that are called so."""
         ...
 
-    def is_ours(self, found: Fields) -> bool:
-        """Return whether a channel found there bears our mark."""
+    @property
+    def project(self) -> str:
+        """The mark of this project (identity.py)."""
+        ...
+
+    def marked(self, found: Fields) -> str | None:
+        """Return the project whose mark a channel found there bears.
+
+        That is empty where a first release of ours put the mark, which named none.
+        """
+        ...
+
+    def mark(self, found: Fields) -> Fields:
+        """Return the fields that put this project's mark on a channel, and keep what is in them."""
         ...
 
     def models(self, found: Fields) -> list[str]:

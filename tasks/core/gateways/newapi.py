@@ -22,7 +22,7 @@ class NewApi(OneApi):
 
     def add(self, fields: Fields, key: str) -> None:
         channel = {name: value for name, value in fields.items() if name != "status"}
-        body = {"mode": "single", "channel": {**channel, **self.mark, "key": key or NO_KEY}}
+        body = {"mode": "single", "channel": {**channel, **self.mark({}), "key": key or NO_KEY}}
         self.ask("POST", "/api/channel/", body)
 
     def change(self, found: Fields, fields: Fields, key: str) -> None:

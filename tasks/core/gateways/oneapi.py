@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from ..errors import UserError
@@ -29,11 +28,9 @@ class OneApi:
     """A gateway of this kind; logs in when it is first asked something."""
 
     service = "One API"
-    # A field that only channels of a few other kinds have a use for.
-    mark: Mapping[str, Any] = {"other": MARK}
 
-    def __init__(self, settings: Settings, timeout: float) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, timeout: float, project: str = "") -> None:
+        self.settings, self.project = settings, project
         self.api = Api(
             self.service,
             settings.gateway_endpoint,
@@ -72,14 +69,19 @@ class OneApi:
         rows = data.get("items") if isinstance(data, dict) else data
         return called(rows, name)
 
-    def is_ours(self, found: Fields) -> bool:
-        return all(found.get(name) == value for name, value in self.mark.items())
+    def marked(self, found: Fields) -> str | None:
+        mark, _, project = str(found.get("other") or "").partition(":")
+        return project if mark == MARK else None
+
+    def mark(self, found: Fields) -> Fields:
+        # A field that only channels of a few other kinds have a use for.
+        return {"other": f"{MARK}:{self.project}"}
 
     def models(self, found: Fields) -> list[str]:
         return [model for model in str(found.get("models") or "").split(",") if model]
 
     def add(self, fields: Fields, key: str) -> None:
-        self.ask("POST", "/api/channel/", {**fields, **self.mark, "key": key or NO_KEY})
+        self.ask("POST", "/api/channel/", {**fields, **self.mark({}), "key": key or NO_KEY})
 
     def change(self, found: Fields, fields: Fields, key: str) -> None:
         body = {**fields, "id": found["id"], **({"key": key} if key else {})}

@@ -1,7 +1,8 @@
 """Keep a channel at a gateway: added, changed, tried, given back.
 
-What we add bears our mark.  A channel of somebody's that serves the model and nothing else is
-changed, and put back as it was when the model is taken away; any other is nobody's to change.
+What we add bears the project's mark.  A channel of somebody's that serves the model and nothing
+else is changed, and put back as it was when the model is taken away; any other is nobody's to
+change.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .. import console
+from .. import console, identity
 from ..errors import UserError
 from .channel import Channel, Fields, Gateway, differences
 
@@ -29,6 +30,30 @@ def only(there: Gateway, title: str) -> Fields:
     return found[0] if found else {}
 
 
+def is_ours(there: Gateway, found: Fields, left: Left) -> bool:
+    """Return whether a channel is this project's.
+
+    A first release of ours put a mark that named no project: there the note of a run tells.
+    """
+    project = there.marked(found)
+    if project == "":
+        return bool(left) and not left.get("before")
+    return project is not None and project == there.project
+
+
+def drift(there: Gateway, asked: Channel, left: Left) -> str:
+    """Return how a channel is no longer as it was left, or nothing."""
+    found = only(there, asked.name)
+    if not found:
+        return f"channel '{asked.name}' is gone"
+    if _is_another_project_s(there, found):
+        return f"channel '{asked.name}' is another project's"
+    if there.marked(found) == "" and is_ours(there, found, left):
+        return f"channel '{asked.name}' has a mark without a project"
+    changed = differences(found, there.fields(asked))
+    return f"channel '{asked.name}' has another {', '.join(changed)}" if changed else ""
+
+
 def taken_over(there: Gateway, found: Fields, asked: Channel, left: Left, secret: str) -> Left:
     """Return id and fields of somebody's channel before us; nothing where it is ours, or new.
 
@@ -39,8 +64,14 @@ def taken_over(there: Gateway, found: Fields, asked: Channel, left: Left, secret
     Raises:
         UserError: the channel is nobody's to change.
     """
-    if not found or there.is_ours(found):
+    if not found or is_ours(there, found, left):
         return {}
+    if _is_another_project_s(there, found):
+        other = str(there.marked(found))
+        raise UserError(
+            f"{there.name}: channel '{asked.name}' ({found['id']}) belongs to another project of "
+            f"modelwright's; give the recipe another `gateway.name`, or, {identity.adopt(other)}"
+        )
     is_known = bool(left.get("before")) and left["id"] == found["id"]
     _refuse_other_models(there, found, asked, left["fields"] if is_known else {})
     if secret:
@@ -53,10 +84,11 @@ def taken_over(there: Gateway, found: Fields, asked: Channel, left: Left, secret
     return {"id": found["id"], "before": {**_now(found, there.fields(asked)), **known}}
 
 
-def settle(there: Gateway, asked: Channel, found: Fields, secret: str) -> None:
+def settle(there: Gateway, asked: Channel, found: Fields, left: Left, secret: str) -> None:
     """Add the channel, or change the one that was found.
 
     Args:
+        left: what an earlier run of ours left.
         secret: the key of the model's server.
     """
     fields = there.fields(asked)
@@ -64,6 +96,8 @@ def settle(there: Gateway, asked: Channel, found: Fields, secret: str) -> None:
         there.add(fields, secret)
         console.say(f"   channel '{asked.name}' added")
         return
+    if is_ours(there, found, left) and there.marked(found) != there.project:
+        fields = {**fields, **there.mark(found)}
     changed = differences(found, fields)
     # Lists do not show the key: to send it again is the only way to be sure of it.
     if changed or secret:
@@ -114,13 +148,17 @@ def roll_back(there: Gateway, asked: Channel, was: Fields) -> bool:
 def give_back(there: Gateway, title: str, left: Left) -> list[str]:
     """Remove a channel of ours, or put somebody's back as it was; return what was done."""
     found = only(there, title)
-    if found and there.is_ours(found):
+    if found and is_ours(there, found, left):
         there.remove(found)
         return [f"channel '{title}' removed"]
     if found and left.get("before") and left["id"] == found["id"]:
         there.change(found, left["before"], "")
         return [f"channel '{title}' put back as it was"]
     return []
+
+
+def _is_another_project_s(there: Gateway, found: Fields) -> bool:
+    return bool(there.marked(found)) and there.marked(found) != there.project
 
 
 def _now(found: Fields, names: Iterable[str]) -> Fields:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import catalog, paths, settings
+from .. import catalog, identity, paths, settings
 from ..engine import manifest
 from ..engine.manifest import Manifest
 from ..errors import UserError
@@ -136,4 +136,4 @@ def _registration(recipe: Recipe, at: Place, model: ChatModel, weights: Path) ->
             "it was made for"
         )
     made = registration.version2(recipe, model, server.uri(at, weights), context, parser(recipe))
-    return registration.marked(made, content)
+    return registration.marked(made, content, identity.known(recipe))

@@ -67,16 +67,17 @@ def bring(there: Client, recipe: Recipe, wanted: Values, launch: Values, old: Va
     """
     uid, name = launch["model_uid"], launch["model_name"]
     if old.get("uid", uid) != uid:
-        _terminate(there, recipe, old["uid"])
+        _terminate(there, recipe, old)
     if old.get("model_name", name) != name:
-        _unregister(there, recipe, old["model_name"])
+        _unregister(there, recipe, old)
     running = there.running(uid)
-    if running and registration.owner(running.get("model_description")) != recipe.name:
+    if running and not _is_ours(running, recipe, old):
+        other = registration.cure(running.get("model_description"))
         raise there.fault(
             f"another model runs as '{uid}' ({running.get('model_name')}), and is left alone; give "
-            f"this one another name as `serve.name` in {recipe.file}"
+            f"this one another name as `serve.name` in {recipe.file}{other}"
         )
-    kept = _register(there, recipe, wanted)
+    kept = _register(there, recipe, wanted, old)
     if running:
         same = running.get("model_description") == wanted["model_description"]
         told = {key: value for key, value in launch.items() if key != "peft_model_config"}
@@ -143,16 +144,17 @@ def write(folder: Path, wanted: Values, weights: Path) -> None:
         (folder / f"{name}.json").write_text(text, encoding="utf-8")
 
 
-def _register(there: Client, recipe: Recipe, wanted: Values) -> bool:
+def _register(there: Client, recipe: Recipe, wanted: Values, old: Values) -> bool:
     """Have a registration; return whether it was there already."""
     name = wanted["model_name"]
     found = there.registration(name)
     if found:
-        if registration.owner(found.get("model_description")) != recipe.name:
+        if not _is_ours(found, recipe, old):
             what = "built in" if found.get("is_builtin") else "registered by others"
+            other = registration.cure(found.get("model_description"))
             raise there.fault(
                 f"a model '{name}' is {what}, and is left alone; give this one another name as "
-                f"`serve.model_name` in {recipe.file}"
+                f"`serve.model_name` in {recipe.file}{other}"
             )
         keys = ("model_description", "chat_template")
         if all(found.get(key) == wanted[key] for key in keys) and _uri(found) == _uri(wanted):
@@ -194,19 +196,22 @@ def _is_alike(running: Mapping[str, Any], launch: Mapping[str, Any]) -> bool:
 
 
 def _is_made(found: Mapping[str, Any] | None, recipe: Recipe, facts: Mapping[str, Any]) -> bool:
-    """Return whether a registration or a running model is what we made."""
+    """Return whether a registration or a running model is what the last run made."""
     told = (found or {}).get("model_description")
-    is_ours = registration.owner(told) == recipe.name
-    return is_ours and told == facts.get("registration", told)
+    return _is_ours(found, recipe, facts) and told == facts.get("registration", told)
 
 
-def _terminate(there: Client, recipe: Recipe, uid: str) -> None:
-    running = there.running(uid)
-    if running and registration.owner(running.get("model_description")) == recipe.name:
-        there.terminate(uid)
+def _is_ours(found: Mapping[str, Any] | None, recipe: Recipe, facts: Mapping[str, Any]) -> bool:
+    """Return whether a registration or a running model is this project's, of any run."""
+    told = (found or {}).get("model_description")
+    return registration.is_ours(told, recipe, facts.get("registration", ""))
 
 
-def _unregister(there: Client, recipe: Recipe, name: str) -> None:
-    found = there.registration(name)
-    if found and registration.owner(found.get("model_description")) == recipe.name:
-        there.unregister(name)
+def _terminate(there: Client, recipe: Recipe, old: Values) -> None:
+    if _is_ours(there.running(old["uid"]), recipe, old):
+        there.terminate(old["uid"])
+
+
+def _unregister(there: Client, recipe: Recipe, old: Values) -> None:
+    if _is_ours(there.registration(old["model_name"]), recipe, old):
+        there.unregister(old["model_name"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .. import paths
+from .. import identity, paths
 from ..engine import manifest
 from ..errors import UserError, nearest
 from ..recipe import Recipe
@@ -32,7 +32,8 @@ PARSERS = {
     "glm45": "glm5",
     "minimax_m2": "minimax",
 }
-MARK = re.compile(r"modelwright:(?P<model>\S+)@(?P<digest>[0-9a-f]{12})$")
+# The marks of first releases named no project.
+MARK = re.compile(r"modelwright:(?P<model>\S+)@(?P<digest>[0-9a-f]{12})(?:/(?P<project>\S+))?$")
 
 
 def serve(recipe: Recipe) -> Serve:
@@ -133,19 +134,34 @@ def version1(registration: dict[str, Any]) -> dict[str, Any]:
     return {**registration, "version": 1, "model_specs": specs}
 
 
-def marked(registration: dict[str, Any], content: str) -> dict[str, Any]:
+def marked(registration: dict[str, Any], content: str, project: str) -> dict[str, Any]:
     """Return a registration whose description tells whose it is and what it stands for.
 
     Args:
         content: the digest of the weights; the same folder may hold others tomorrow.
+        project: the project's mark (identity.py).
     """
     specs = [{**spec, "model_uri": None} for spec in registration["model_specs"]]
     # The same everywhere: where the folder lies is compared by itself.
     digest = paths.short(manifest.digest_of([registration | {"model_specs": specs}, content]))
-    return {**registration, "model_description": f"{registration['model_description']}@{digest}"}
+    mark = f"{registration['model_description']}@{digest}/{project}"
+    return {**registration, "model_description": mark}
 
 
-def owner(description: Any) -> str | None:
-    """Return the model that a mark of ours names; None where the description has no mark."""
+def is_ours(description: Any, recipe: Recipe, left: str) -> bool:
+    """Return whether a description bears this project's mark, for this model.
+
+    Args:
+        left: the mark that the last run left; one without a project is ours by that alone.
+    """
     found = MARK.search(str(description or ""))
-    return found["model"] if found else None
+    if not found or found["model"] != recipe.name:
+        return False
+    project = found["project"]
+    return project == identity.known(recipe) if project else description == left
+
+
+def cure(description: Any) -> str:
+    """Return what to do about a thing of the name that is not ours, beside another name for it."""
+    found = MARK.search(str(description or ""))
+    return f", or, {identity.adopt(found['project'])}" if found and found["project"] else ""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tasks import serve
+from tasks.core import identity
 from tasks.core.errors import UserError
 from tasks.core.serving import daemon
 from tasks.core.serving.servers import Start
@@ -102,10 +103,12 @@ def test_unship_of_a_server_that_is_not_up_takes_its_registration(
 ) -> None:
     home = daemon.folder(f"modelwright-xinference-{own}") / "home/model/v2/llm"
     home.mkdir(parents=True)
+    made = recipe(project)
+    identity.settle(made)
     for name in ("m", "other"):
-        description = f"modelwright:{name}@123456789012"
+        description = f"modelwright:{name}@123456789012/{identity.known(made)}"
         (home / f"{name}.json").write_text(json.dumps({"model_description": description}))
-    assert unship(recipe(project)) == ""
+    assert unship(made) == ""
     assert [path.name for path in home.iterdir()] == ["other.json"]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tasks.core.errors import UserError
 from tasks.core.serving.chatmodel import ChatModel
+from tasks.core.sources import lockfile
 from tasks.core.xinference import registration
 from tests.conftest import Project
 
@@ -73,16 +74,33 @@ def test_version_1_has_a_list_of_quantizations(project: Project) -> None:
 
 
 def test_the_mark_tells_the_model_and_its_content_but_no_path(project: Project) -> None:
-    one = registration.marked(made(project), "sha256:1")
+    one = registration.marked(made(project), "sha256:1", "p")
     there = {**made(project), "model_specs": [{**one["model_specs"][0], "model_uri": "/else"}]}
-    assert registration.owner(one["model_description"]) == "m"
-    assert registration.marked(there, "sha256:1")["model_description"] == one["model_description"]
-    assert registration.marked(made(project), "sha256:2") != one
+    mark = one["model_description"]
+    assert registration.marked(there, "sha256:1", "p")["model_description"] == mark
+    assert registration.marked(made(project), "sha256:2", "p") != one
 
 
-@pytest.mark.parametrize("told", [None, "", "a model", "modelwright:m", "modelwright:m@xyz"])
-def test_what_bears_no_mark_is_nobody_s(told: str | None) -> None:
-    assert registration.owner(told) is None
+OLD = "modelwright:m@0123456789ab"
+
+
+@pytest.mark.parametrize(
+    ("told", "left", "is_ours"),
+    [
+        *((told, "", False) for told in (None, "", "a model", "modelwright:m", f"{OLD[:-1]}z")),
+        (f"{OLD}/mine", "", True),
+        (f"{OLD}/theirs", "", False),
+        (f"{OLD.replace(':m', ':n')}/mine", "", False),
+        (OLD, "", False),
+        (OLD, OLD, True),
+    ],
+)
+def test_a_mark_is_ours_by_its_project(
+    project: Project, told: str | None, left: str, is_ours: bool
+) -> None:
+    recipe = project.recipe("m", "base: {hub: a/b}\nserve: {name: x}\n")
+    lockfile.update(recipe, "project", id="mine")
+    assert registration.is_ours(told, recipe, left) is is_ours
 
 
 def test_parsers_of_vllm_are_known_by_xinference_s_names(project: Project) -> None:
