@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import gateway, serve
-from .core import console, paths, settings
+from .core import console, paths, pins, settings
 from .core.engine.journal import Journal
 from .core.engine.manifest import Manifest
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
+from .core.fastgpt import composefile
 from .core.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ VERSION = 2
 # What FastGPT has is asked for there, never taken from a store.
 STORED = False
 
-TEMPLATE = "fastgpt-compose.yaml.j2"
 STATE = "app.json"
 
 
@@ -42,18 +42,19 @@ def wanted(recipe: Recipe) -> bool:
 def task(recipe: Recipe) -> TaskDict:
     return {
         "doc": f"{model(recipe)} -> FastGPT",
-        "file_dep": [*before(recipe), paths.TEMPLATES / TEMPLATE],
+        "file_dep": [*before(recipe), paths.TEMPLATES / composefile.TEMPLATE],
         "targets": ["config.json", "docker-compose.yml", "env.example", STATE],
     }
 
 
 def key(recipe: Recipe) -> dict[str, Any]:
-    """Return the entry, what it is held against, and where it goes; never a key."""
+    """Return the entry, what it is held against, images, and where it goes; never a key."""
     from .core.fastgpt import entry
 
     found = settings.current()
     return {
         "entry": values(recipe),
+        "images": composefile.images(recipe),
         "context_length": entry.context_length(recipe),
         "endpoint": found.fastgpt_endpoint,
         "folder": bool(found.fastgpt_dir),
@@ -107,13 +108,20 @@ def drifted(recipe: Recipe) -> str:
         return str(error)
 
 
+def update(recipe: Recipe) -> None:
+    """Look the digests of the compose file's images up anew."""
+    pins.update(recipe, composefile.IMAGES.values())
+
+
 def run(recipe: Recipe, folder: Path) -> Facts:
-    from .core.fastgpt import configfile, entry, passwords, stack
+    from .core.fastgpt import configfile, entry, passwords
 
     made = values(recipe)
     if wrong := entry.faults(recipe, made, entry.context_length(recipe)):
         raise UserError("\n".join(wrong))
-    text = stack.compose()
+    images = composefile.images(recipe)
+    text = composefile.text(images)
+    pins.mention(recipe, images.values())
     (folder / "config.json").write_text(configfile.alone(made), encoding="utf-8")
     (folder / "docker-compose.yml").write_text(text, encoding="utf-8")
     example = "".join(f"{name}=\n" for name in passwords.needed(text))
@@ -143,7 +151,7 @@ def _give(recipe: Recipe, made: dict[str, Any]) -> dict[str, Any]:
     """Give FastGPT the entry and chat through it; return what a later run must know."""
     from .core.fastgpt import home
 
-    with home.at(paths.log(recipe.name, "app")) as there:
+    with home.at(paths.log(recipe.name, "app"), images=composefile.images(recipe)) as there:
         with there.held():
             state = there.give(made, _journal(recipe))
         _chat(there)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from . import push
-from .core import paths, render, settings
+from .core import paths, pins, render, settings
+from .core.engine import manifest
 from .core.engine.stage import Facts, TaskDict
 from .core.recipe import Recipe
 from .core.sections import Serve
@@ -56,10 +57,10 @@ def variables(recipe: Recipe) -> dict[str, Any]:
     if _serve(recipe).by == "vllm":
         port = ["--port", str(vllm.PORT)]
         words = {"arguments": [*vllm.arguments(recipe), *port], "port": vllm.PORT}
-        return {**common, **words, "image": push.place(recipe)}
+        return {**common, **words, "image": _pushed(recipe)}
     return {
         **common,
-        "image": settings.current().xinference_image,
+        "image": pins.pinned(recipe, settings.current().xinference_image),
         "port": server.PORT,
         "models": server.MODELS,
         "build": "../..",
@@ -69,10 +70,25 @@ def variables(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def update(recipe: Recipe) -> None:
+    """Look the digest of Xinference's image up anew; that of our own comes with a push."""
+    if _serve(recipe).by == "xinference":
+        pins.update(recipe, [settings.current().xinference_image])
+
+
 def run(recipe: Recipe, folder: Path) -> Facts:
-    text = render.text(template(recipe), **variables(recipe))
-    (folder / FILE).write_text(text, encoding="utf-8")
+    values = variables(recipe)
+    (folder / FILE).write_text(render.text(template(recipe), **values), encoding="utf-8")
+    if _serve(recipe).by == "xinference":
+        pins.mention(recipe, [values["image"]])
     return {"by": _serve(recipe).by}
+
+
+def _pushed(recipe: Recipe) -> str:
+    """Return our image's name, by the digest that was pushed under it if one was."""
+    place, receipt = push.place(recipe), manifest.read(paths.manifest(recipe.name, "push"))
+    reference = str(receipt.facts["reference"]) if receipt else ""
+    return reference if reference.startswith(f"{place}@") else place
 
 
 def _own(recipe: Recipe) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -17,16 +18,18 @@ import pytest
 import yaml
 
 from tasks import app
-from tasks.core import paths, settings
+from tasks.core import paths, pins, settings
 from tasks.core.engine import manifest
 from tasks.core.engine.manifest import Manifest
 from tasks.core.errors import UserError
-from tasks.core.fastgpt import client, configfile, entry, home, passwords, stack
+from tasks.core.fastgpt import client, composefile, configfile, entry, home, passwords, stack
 from tasks.core.recipe import Recipe
+from tasks.core.sources import lockfile
 from tests.conftest import Project
-from tests.services import fastgpt
+from tests.services import fastgpt, images
 from tests.services.docker import Engine
 from tests.services.fastgpt import FastGPT
+from tests.services.registry import Registry
 
 RECIPE = """
 base: {hub: meta-llama/Meta-Llama-3-8B-Instruct}
@@ -450,13 +453,19 @@ def test_a_folder_that_is_empty_gets_everything(
     site.config.unlink()
     (site.folder / "docker-compose.yml").unlink()
     site.server.is_up = False
+    digest = f"sha256:{64 * '0'}"
+    lockfile.update(project.recipe("m", RECIPE), pins.PART, **{"mongo:5.0.18": digest})
     recipe = made(project)
+    for place in (site.folder, paths.output("m", "app")):
+        assert f"image: mongo:5.0.18@{digest}" in (place / "docker-compose.yml").read_text()
     assert json.loads(site.config.read_text()) == {"llmModels": [json.loads(ENTRY)]}
     env = site.folder / ".env"
     assert stat.S_IMODE(env.stat().st_mode) == 0o600
     names = [line.partition("=")[0] for line in env.read_text().splitlines()]
     assert names == passwords.needed((site.folder / "docker-compose.yml").read_text())
     told = capsys.readouterr().out
+    assert "mysql:8.0.36" in told
+    assert "mongo:5.0.18" not in told
     assert not any(line.partition("=")[2] in told for line in env.read_text().splitlines())
     assert app.drifted(recipe) == ""
 
@@ -464,11 +473,12 @@ def test_a_folder_that_is_empty_gets_everything(
 def test_passwords_that_are_there_stay(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / ".env").write_text("PG_PASSWORD=mine")
     monkeypatch.setenv("MONGO_PASSWORD", "from the environment")
-    stack.make(folder)
+    stack.make(folder, composefile.IMAGES)
     lines = (folder / ".env").read_text().splitlines()
     assert lines[0] == "PG_PASSWORD=mine"
     assert not any(line.startswith("MONGO_PASSWORD") for line in lines)
-    assert len(set(lines)) == len(lines) == len(passwords.needed(stack.compose())) - 1
+    needed = passwords.needed(composefile.text(composefile.IMAGES))
+    assert len(set(lines)) == len(lines) == len(needed) - 1
 
 
 def test_a_file_that_others_may_not_read_stays_so(site: Site, project: Project) -> None:
@@ -860,13 +870,15 @@ def test_another_entry_wakes_the_stage_and_nothing_else(project: Project, folder
 
 
 @pytest.mark.needs("docker-compose")
-def test_the_compose_file_is_sound_and_asks_for_every_password(folder: Path) -> None:
-    (folder / "docker-compose.yml").write_text(stack.compose())
+@pytest.mark.parametrize("digest", ["", f"@sha256:{64 * '0'}"])
+def test_the_compose_file_is_sound_and_asks_for_every_password(folder: Path, digest: str) -> None:
+    named = {service: f"{name}{digest}" for service, name in composefile.IMAGES.items()}
+    (folder / "docker-compose.yml").write_text(composefile.text(named))
     check = ["docker-compose", "-f", str(folder / "docker-compose.yml"), "config"]
     bare = subprocess.run(check, capture_output=True, text=True, check=False, cwd=folder)
     assert bare.returncode != 0
     assert "set it in .env" in bare.stderr
-    stack.make(folder)
+    stack.make(folder, named)
     told = subprocess.run(check, capture_output=True, text=True, check=False, cwd=folder)
     assert told.returncode == 0, told.stderr
     services = yaml.safe_load(told.stdout)["services"]
@@ -874,11 +886,41 @@ def test_the_compose_file_is_sound_and_asks_for_every_password(folder: Path) -> 
     ports = [port for one in services.values() for port in one.get("ports", [])]
     assert sorted(ports) == ["127.0.0.1:3000:3000/tcp", "127.0.0.1:3001:3000/tcp"]
     assert all(one["healthcheck"]["test"] for one in services.values())
-    assert not any(one["image"].endswith(("latest", "main")) for one in services.values())
+    assert {service: one["image"] for service, one in services.items()} == named
+    assert stack.service(folder / "docker-compose.yml") == ("fastgpt", (4, 8, 14))
+
+
+def test_the_images_of_the_compose_file_are_named_by_exact_versions() -> None:
+    assert all(re.search(r":v?\d+\.\d+\.\d+(-\w+)?$", name) for name in composefile.IMAGES.values())
+
+
+@pytest.mark.needs("docker-registry", "busybox")
+def test_update_looks_up_every_image_of_the_compose_file(
+    project: Project,
+    other_registry: Registry,
+    stand_in: tuple[bytes, bytes, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    named = {
+        service: f"{other_registry.host}/{name}" for service, name in composefile.IMAGES.items()
+    }
+    digests = {}
+    for name in named.values():
+        repository, _, tag = name.removeprefix(f"{other_registry.host}/").partition(":")
+        digests[name] = images.put(other_registry.host, repository, tag, stand_in)
+    monkeypatch.setattr(composefile, "IMAGES", named)
+    recipe = project.recipe("m", RECIPE)
+    before = app.key(recipe)
+    app.update(recipe)
+    assert app.key(recipe) != before
+    made(project)
+    text = (paths.output("m", "app") / "docker-compose.yml").read_text()
+    found = [one["image"] for one in yaml.safe_load(text)["services"].values()]
+    assert found == [f"{name}@{digests[name]}" for name in named.values()]
 
 
 def test_the_release_is_read_from_a_compose_file(folder: Path) -> None:
-    made_file = stack.make(folder)
+    made_file = stack.make(folder, composefile.IMAGES)
     assert stack.service(made_file) == ("fastgpt", (4, 8, 14))
     made_file.write_text("services: {web: {image: 'r.example.com/labring/fastgpt:v4.9.1-fix2'}}")
     assert stack.service(made_file) == ("web", (4, 9, 1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from .. import console, paths, settings
 from ..engine.journal import Journal
 from ..errors import UserError
 from ..serving.webapi import PATIENT
-from . import client, configfile, passwords, stack
+from . import client, composefile, configfile, passwords, stack
 from .client import FastGPT
 from .indatabase import InDatabase
 from .infile import InFile
@@ -38,10 +38,17 @@ class Home:
 
     Attributes:
         log: where the output of Docker goes.
+        images: those of a compose file that we make, by service.
     """
 
-    def __init__(self, folder: Path | None, api: FastGPT | None, log: Path) -> None:
-        self.folder, self.api, self.log = folder, api, log
+    def __init__(
+        self,
+        folder: Path | None,
+        api: FastGPT | None,
+        log: Path,
+        images: Mapping[str, str] = composefile.IMAGES,
+    ) -> None:
+        self.folder, self.api, self.log, self.images = folder, api, log, images
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -68,7 +75,7 @@ class Home:
         if not found and there:
             found = stack.service(there)[1]
         if not found and self.folder and not there and not is_up:
-            found = client.parse(stack.RELEASE)
+            found = client.parse(composefile.RELEASE)
         if not found:
             raise UserError(
                 f"{self.api.name if self.api else there}: does not tell which release of FastGPT "
@@ -84,7 +91,7 @@ class Home:
         if self.folder and not self._is_up():
             there = stack.find(self.folder)
             if there is None:
-                there = stack.make(self.folder)
+                there = stack.make(self.folder, self.images)
                 console.say(f"   {there} made, with passwords in {there.parent / passwords.NAME}")
             if not configfile.find(self.folder):
                 (self.folder / configfile.NAME).write_text("{}\n", encoding="utf-8")
@@ -213,8 +220,13 @@ class Home:
 
 
 @contextmanager
-def at(log: Path, timeout: float = PATIENT) -> Iterator[Home]:
+def at(
+    log: Path, timeout: float = PATIENT, images: Mapping[str, str] = composefile.IMAGES
+) -> Iterator[Home]:
     """Give the FastGPT of the settings.
+
+    Args:
+        images: those of a compose file that we make where there is none.
 
     Raises:
         UserError: the folder in the settings is none.
@@ -227,4 +239,4 @@ def at(log: Path, timeout: float = PATIENT) -> Iterator[Home]:
             where = found.where("fastgpt_dir")
             raise UserError(f"{where}: no folder {folder}; correct it, or take it out")
     api = FastGPT(found, timeout) if found.fastgpt_endpoint else None
-    yield Home(folder, api, log)
+    yield Home(folder, api, log, images)

@@ -1,4 +1,4 @@
-"""The containers around FastGPT: a compose file for a pinned release, start, restart.
+"""The containers around FastGPT: their compose file, start, restart.
 
 A folder that has a compose file keeps it.  One that has none gets ours, and beside it `.env` with
 passwords made on the spot; nobody else may read that.
@@ -10,36 +10,20 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .. import console, render
+from .. import console
 from ..engine import process
 from ..errors import UserError
-from . import client, passwords
+from . import client, composefile, passwords
 from .client import Version
 
-TEMPLATE = "fastgpt-compose.yaml.j2"
-NAME = "docker-compose.yml"
-NAMES = (NAME, "docker-compose.yaml", "compose.yaml", "compose.yml")
-# 4.8.14 is the document's own generation: chat models in config.json.
-RELEASE = "v4.8.14"
-IMAGES = {
-    "pg": "pgvector/pgvector:0.7.0-pg15",
-    "mongo": "mongo:5.0.18",
-    "sandbox": f"ghcr.io/labring/fastgpt-sandbox:{RELEASE}",
-    "fastgpt": f"ghcr.io/labring/fastgpt:{RELEASE}",
-    "mysql": "mysql:8.0.36",
-    "oneapi": "ghcr.io/songquanpeng/one-api:v0.6.10",
-}
+NAMES = (composefile.NAME, "docker-compose.yaml", "compose.yaml", "compose.yml")
 FASTGPT = re.compile(r"(^|/)fastgpt(-pro)?:")
-
-
-def compose() -> str:
-    """Return our compose file: FastGPT with pgvector, MongoDB, One API and MySQL."""
-    return render.text(TEMPLATE, images=IMAGES)
 
 
 def find(folder: Path) -> Path | None:
@@ -47,9 +31,9 @@ def find(folder: Path) -> Path | None:
     return next((folder / name for name in NAMES if (folder / name).is_file()), None)
 
 
-def make(folder: Path) -> Path:
+def make(folder: Path, images: Mapping[str, str]) -> Path:
     """Put our compose file into a folder, and passwords beside it where there are none yet."""
-    path, text = folder / NAME, compose()
+    path, text = folder / composefile.NAME, composefile.text(images)
     passwords.fill(folder, text)
     path.write_text(text, encoding="utf-8")
     return path
