@@ -6,10 +6,11 @@ Part of the programs that run inside the xtuner toolchain.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from mmengine.dataset import DefaultSampler
 
 IGNORED = -100
 # Rows that are packed together; xtuner's own packing looks at as many.
@@ -70,13 +71,33 @@ def pack(batch: dict[str, list[list[int]]], max_length: int) -> dict[str, list[A
     return {**joined, "spans": spans}
 
 
+class Epochs(DefaultSampler):  # type: ignore[misc]  # mmengine is untyped
+    """All epochs end to end, each in the order that mmengine gives it.
+
+    A batch that stands for several goes over the end of an epoch as their accumulation would.
+    """
+
+    def __init__(self, *args: Any, count: int, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.count = count
+
+    def __iter__(self) -> Iterator[int]:
+        for epoch in range(self.count):
+            self.set_epoch(epoch)
+            yield from super().__iter__()
+
+    def __len__(self) -> int:
+        return self.count * int(super().__len__())
+
+
 def collate(rows: Sequence[dict[str, Any]], split: int = 1) -> dict[str, Any]:
     """Return one row for the model out of a batch.
 
     Tokens that something is learned from have a target, the next one of the same conversation, and
     a weight in the loss.
     A batch may stand for several smaller ones, one after the other, as accumulation would have
-    them: then each of those weighs the same, however many targets it has.
+    them: then each of those weighs the same, however many targets it has.  Only the last batch of
+    all may be made of fewer.
 
     Args:
         split: of how many batches it is made.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,10 @@ import fast_attention  # type: ignore[import-not-found]  # noqa: E402
 import fast_data  # type: ignore[import-not-found]  # noqa: E402
 import fast_model  # type: ignore[import-not-found]  # noqa: E402
 import torch  # noqa: E402
+from mmengine.dataset import DefaultSampler  # noqa: E402
+from mmengine.optim import OptimWrapper  # noqa: E402
 from peft import LoraConfig  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
 from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
 from xtuner.dataset.collate_fns import default_collate_fn  # noqa: E402
 from xtuner.model import SupervisedFinetune  # noqa: E402
@@ -87,6 +91,28 @@ def trained(made: Any, batches: list[dict[str, Any]]) -> tuple[float, dict[str, 
     return total, grads
 
 
+def after_epochs(made: Any, size: int, collate: Any, joined: bool) -> dict[str, torch.Tensor]:
+    """Return by how much two epochs of five rows, in steps of four, change the weights.
+
+    Args:
+        size: how many rows are a batch; a step has as many batches as it takes.
+        joined: whether epochs lie end to end.
+    """
+    fast_attention.lay(None)
+    data, weights = rows(), {n: p for n, p in made.named_parameters() if p.requires_grad}
+    before = {n: p.detach().clone() for n, p in weights.items()}
+    sampler = fast_data.Epochs(data, seed=1, count=2) if joined else DefaultSampler(data, seed=1)
+    batches = DataLoader(data, size, sampler=sampler, collate_fn=collate)
+    rounds = 1 if joined else 2
+    steps = OptimWrapper(torch.optim.SGD(weights.values(), lr=1), accumulative_counts=4 // size)
+    steps.initialize_count_status(made, 0, rounds * len(batches))
+    for epoch in range(rounds):
+        sampler.set_epoch(epoch)
+        for batch in batches:
+            steps.update_params(made(batch["data"], mode="loss")["loss"])
+    return {n: p.detach() - before[n] for n, p in weights.items()}
+
+
 def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
     """Return the largest difference of gradients, in theirs."""
     assert one.keys() == other.keys()
@@ -108,6 +134,12 @@ def compared(kind: str) -> dict[str, Any]:
     slow = trained(model(Slow, kind, use_activation_checkpointing=False), [whole])
     fast = trained(model(Fast, kind), [fast_data.collate(data)["data"]])
     found["one batch"] = [slow[0], fast[0], apart(slow[1], fast[1])]
+    slow = model(Slow, kind, use_activation_checkpointing=False)
+    one_by_one = after_epochs(slow, 1, default_collate_fn, joined=False)
+    for size in (2, 4):
+        collate = partial(fast_data.collate, split=size)
+        together = after_epochs(model(Fast, kind), size, collate, joined=True)
+        found[f"epochs {size}"] = apart(one_by_one, together)
     kept = []
     for layers in (0, 3):
         made = model(Fast, kind, dropout=0.3, checkpoint_layers=layers)

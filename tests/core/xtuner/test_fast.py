@@ -42,6 +42,13 @@ def test_a_batch_that_the_recipe_says_weighs_tokens_as_xtuner_does(found: dict[s
     assert apart < 1e-5
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_steps_go_over_the_ends_of_epochs_as_accumulation_does(
+    found: dict[str, Any], size: int
+) -> None:
+    assert found[f"epochs {size}"] < 1e-4
+
+
 def test_a_layer_computed_twice_drops_the_same_twice(found: dict[str, Any]) -> None:
     once, twice, apart = found["dropout again"]
     assert (once, apart) == (twice, 0)
