@@ -98,6 +98,14 @@ def xtuner() -> str:
 
 
 @pytest.fixture(scope="session")
+def deepspeed(xtuner: str) -> str:
+    """Return the interpreter, where it has DeepSpeed, too."""
+    if not toolchain.has("xtuner", "deepspeed"):
+        pytest.skip("needs deepspeed in the interpreter that MODELWRIGHT_TOOLCHAIN_XTUNER names")
+    return xtuner
+
+
+@pytest.fixture(scope="session")
 def tiny(xtuner: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the default recipe once for all tests and return its folder."""
     build = tmp_path_factory.mktemp("tiny")

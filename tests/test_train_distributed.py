@@ -7,7 +7,6 @@ import signal
 import numpy
 import pytest
 
-from tasks.core.toolchains import toolchain
 from tests.training import Bench, recipe, trainers, wait
 
 PLAIN = {"ddp": "processes: 2"}
@@ -25,12 +24,6 @@ def bench(tmp_path_factory: pytest.TempPathFactory, xtuner: str) -> Bench:
     for model, launch in {**PLAIN, **ZERO}.items():
         made.write(model, recipe(launch))
     return made
-
-
-@pytest.fixture
-def deepspeed(xtuner: str) -> None:
-    if not toolchain.has("xtuner", "deepspeed"):
-        pytest.skip("needs deepspeed in the interpreter that MODELWRIGHT_TOOLCHAIN_XTUNER names")
 
 
 def kill_and_resume(bench: Bench, model: str) -> None:

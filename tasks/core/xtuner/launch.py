@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib.util
+import importlib
 import os
 import runpy
 import shutil
@@ -19,6 +19,7 @@ import signal
 import sys
 import types
 import warnings
+from importlib.util import find_spec, spec_from_loader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ TOOLS = {
     "merge": "xtuner.tools.model_converters.merge",
 }
 PR_SET_PDEATHSIG = 1
+# Parameters that DeepSpeed gathers before their turn: a whole layer's; left to itself, part of one.
+AHEAD = 500_000_000
 
 
 def main() -> None:
@@ -68,10 +71,11 @@ def prepare() -> None:
     """Make xtuner importable here: torchvision may be absent, and so may the GPU."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    if importlib.util.find_spec("torchvision") is None:
+    if find_spec("torchvision") is None:
         stand_in_for_torchvision()
     import torch
 
+    import_deepspeed_without_nvcc()
     trust_nobody_unasked()
     if not has_accelerator():
         cpu: Any = torch.cpu
@@ -87,6 +91,28 @@ def has_accelerator() -> bool:
         importlib.import_module("torch_npu")
     npu = getattr(torch, "npu", None)
     return bool(torch.cuda.is_available() or (npu and npu.is_available()))
+
+
+def import_deepspeed_without_nvcc() -> None:
+    """Import DeepSpeed where there are CUDA's devices and not its compiler.
+
+    On import it asks nvcc, for each operator that it could compile, and fails where there is none;
+    training needs no such operator.  While it is imported, and no longer, no device is in sight.
+    """
+    import torch
+    from torch.utils import cpp_extension
+
+    if not (torch.version.cuda and torch.cuda.is_available()) or not find_spec("deepspeed"):
+        return
+    if cpp_extension.CUDA_HOME and Path(cpp_extension.CUDA_HOME, "bin", "nvcc").is_file():
+        return
+    os.environ.setdefault("DS_ACCELERATOR", "cuda")  # it would take the processor for one
+    original = torch.cuda.is_available
+    torch.cuda.is_available = lambda: False
+    try:
+        importlib.import_module("deepspeed")
+    finally:
+        torch.cuda.is_available = original
 
 
 def trust_nobody_unasked() -> None:
@@ -119,7 +145,7 @@ def stand_in_for_torchvision() -> None:
     vision.__version__ = "none"  # type: ignore[attr-defined]
     # Others look for the package with find_spec, which wants a spec.
     for module in (vision, transforms, functional):
-        module.__spec__ = importlib.util.spec_from_loader(module.__name__, loader=None)
+        module.__spec__ = spec_from_loader(module.__name__, loader=None)
         sys.modules[module.__name__] = module
 
 
@@ -140,7 +166,7 @@ def prepare_training(folder: str, deepspeed: str) -> None:
     saving.prepare(owner)
     if deepspeed:
         saving.prepare_deepspeed(owner)
-        take_number_format_from_config()
+        settle_deepspeed()
     options = []
     newest = saving.newest(place, config.get("accumulative_counts", 1))
     if newest:
@@ -207,8 +233,11 @@ def train_on_processors(deepspeed: str) -> None:
         communication.build_shm_op = lambda: None
 
 
-def take_number_format_from_config() -> None:
-    """Let DeepSpeed compute in the config's dtype; xtuner takes the best that the device has."""
+def settle_deepspeed() -> None:
+    """Settle what DeepSpeed's settings leave open.
+
+    The dtype is the config's, where xtuner takes the best that the device has.
+    """
     import torch
     from mmengine.config import Config
 
@@ -216,6 +245,9 @@ def take_number_format_from_config() -> None:
     dtype = Config.fromfile(sys.argv[1]).model.llm.get("torch_dtype")
 
     def settle(settings: dict[str, Any]) -> dict[str, Any]:
+        zero = settings.get("zero_optimization", {})
+        if zero.get("stage") == 3:
+            zero.setdefault("stage3_prefetch_bucket_size", AHEAD)
         for name, meant in (("fp16", torch.float16), ("bf16", torch.bfloat16)):
             part = settings.setdefault(name, {"enabled": False})
             if part.get("enabled", "auto") == "auto":
