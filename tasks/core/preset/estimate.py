@@ -52,6 +52,20 @@ class Load:
         """Among how many devices DeepSpeed divides weights; 1 is that each has them all."""
         return self.devices if self.deepspeed.startswith("zero3") else 1
 
+    @property
+    def size(self) -> int:
+        """The bytes of a number that it computes with."""
+        return 4 if self.dtype == "float32" else 2
+
+    @property
+    def casts(self) -> bool:
+        """Whether weights are float32 and each layer computes with a copy in 16 bits.
+
+        PEFT's preparation makes frozen weights so; trained ones are so by our template.
+        """
+        slow = self.method == "lora" and not self.fast
+        return self.size == 2 and not self.deepspeed and (slow or self.method == "full")
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -95,11 +109,11 @@ def load(train: Train, fast: bool, recomputed: int) -> Load:
 def memory(shape: Shape, load: Load) -> Memory:
     """Return what one device will hold at the worst moment."""
     kept = shape.layers - load.recomputed
-    size = _size(load)
-    width = 6 * shape.hidden + 2 * shape.keys + 3 * shape.inner
+    # Between layers, float32 weights leave float32; in xtuner's own way that is among the copies.
+    width = (8 if load.casts and load.fast else 6) * shape.hidden + 2 * shape.keys + 3 * shape.inner
     # 1% for the adapter's narrow results; a recomputed layer is whole once, when its turn comes.
-    layer = load.tokens * width * size * (1.01 if load.fast else COPIES)
-    activations = kept * layer + load.recomputed * load.tokens * shape.hidden * size
+    layer = load.tokens * width * load.size * (1.01 if load.fast else COPIES)
+    activations = kept * layer + load.recomputed * load.tokens * shape.hidden * load.size
     if load.recomputed and not kept:
         activations += layer
     return Memory(_weights(shape, load), _trained(shape, load), activations, _logits(shape, load))
@@ -108,22 +122,25 @@ def memory(shape: Shape, load: Load) -> Memory:
 def _weights(shape: Shape, load: Load) -> float:
     if load.deepspeed == "zero3_offload":
         return 2.0 * shape.head
-    outer = shape.parameters - shape.linear
     if load.method == "qlora":
+        outer = shape.parameters - shape.linear
         found = shape.linear * 0.53 + outer * (2 if load.fast else 4)
-    elif load.method == "lora" and not load.fast and not load.deepspeed:
-        # PEFT's preparation makes them float32; without checkpointing the casts are kept, too.
-        found = 4.0 * shape.parameters + (0 if load.recomputed else 2 * shape.linear)
+    elif load.casts:
+        # The copies of layers that are not computed twice are kept for the backward pass.
+        copied = 1 - load.recomputed / shape.layers
+        found = 4.0 * shape.parameters + 2.0 * shape.linear * copied
     else:
-        found = shape.parameters * float(_size(load))
+        found = float(load.size * shape.parameters)
     return found / load.shared
 
 
 def _trained(shape: Shape, load: Load) -> float:
     """Return gradients, Adam's two moments, and the float32 copy that is trained."""
-    trained = shape.parameters if load.method == "full" else shape.adapter(load.r)
+    full = load.method == "full"
+    trained = shape.parameters if full else shape.adapter(load.r)
     if not load.deepspeed:
-        return trained * (4.0 * _size(load) - _size(load) if load.method == "full" else 16.0)
+        # All weights are float32 as they are; an adapter is counted here whole.
+        return trained * (12.0 if full else 16.0)
     moments = 0.0 if load.deepspeed.endswith("_offload") else 12.0 / load.devices
     gradients = 2.0 if load.deepspeed == "zero1" else 2.0 / load.devices
     return trained * (moments + gradients)
@@ -132,12 +149,8 @@ def _trained(shape: Shape, load: Load) -> float:
 def _logits(shape: Shape, load: Load) -> float:
     """Return the logits: bfloat16, float32 and both gradients; or a few rows at a time."""
     if load.fast:
-        return min(load.tokens, LOGITS) * shape.vocabulary * _size(load)
+        return min(load.tokens, LOGITS) * shape.vocabulary * (4.0 if load.casts else load.size)
     return load.tokens * shape.vocabulary * 12.0
-
-
-def _size(load: Load) -> int:
-    return 4 if load.dtype == "float32" else 2
 
 
 def speed(shape: Shape, load: Load, devices: Devices) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -65,9 +66,34 @@ def test_devices_share_weights_under_zero_3_only() -> None:
     assert estimate.memory(QWEN, shared).weights == alone / 2
 
 
-def test_training_all_weights_takes_sixteen_bytes_of_each_under_deepspeed() -> None:
-    full = estimate.memory(LLAMA, replace(FAST, method="full", deepspeed="zero2"))
-    assert full.weights + full.trained == pytest.approx(16 * LLAMA.parameters)
+@pytest.mark.parametrize(
+    ("changes", "copied"),
+    [
+        ({"deepspeed": "zero2"}, 0),
+        ({}, 1),
+        ({"fast": False}, 1),
+        ({"recomputed": 16}, 0.5),
+        ({"recomputed": 32}, 0),
+        ({"dtype": "float32"}, 0),
+    ],
+)
+def test_training_all_weights_takes_sixteen_bytes_of_each_and_copies_in_sixteen_bits(
+    changes: dict[str, Any], copied: float
+) -> None:
+    """DeepSpeed's are 2 that compute, 2 of gradient, 12 of its own; else all four are float32."""
+    full = estimate.memory(LLAMA, replace(FAST, method="full", **changes))
+    assert full.weights + full.trained == pytest.approx(
+        16 * LLAMA.parameters + 2 * LLAMA.linear * copied
+    )
+
+
+def test_float32_weights_leave_wider_activations_and_logits() -> None:
+    alone, shared = (
+        estimate.memory(LLAMA, replace(FAST, method="full", deepspeed=zero))
+        for zero in ("", "zero2")
+    )
+    assert alone.activations > 1.1 * shared.activations
+    assert alone.logits == 2 * shared.logits
 
 
 def test_an_estimate_says_what_fills_the_memory() -> None:
