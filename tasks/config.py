@@ -29,6 +29,21 @@ def task(recipe: Recipe) -> TaskDict:
     }
 
 
+def settle(recipe: Recipe) -> None:
+    """Refuse to render over a config that somebody edited by hand.
+
+    Raises:
+        UserError: the one that is there is not as it was rendered.
+    """
+    receipt = manifest.read(paths.manifest(recipe.name, "config"))
+    path = paths.output(recipe.name, "config") / "config.py"
+    if receipt and path.is_file() and not manifest.intact(receipt, path.parent):
+        raise UserError(
+            f"{path} was edited by hand, and would be rendered over: say it in {recipe.file} or in "
+            "a template of its own (train.template), then delete the edited file"
+        )
+
+
 def key(recipe: Recipe) -> dict[str, Any]:
     """Return the values that are rendered, and the devices that a preset looks at."""
     texts = ["data.format"] if _has_texts(recipe) else []

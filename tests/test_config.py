@@ -191,6 +191,27 @@ def test_what_is_silent_changes_the_config_but_not_its_content(project: Project)
     assert found[0][1] != found[2][1]
 
 
+@pytest.mark.parametrize("more", ["", ", lr: 1e-5"])
+def test_a_config_edited_by_hand_is_not_rendered_over(project: Project, more: str) -> None:
+    text = "base: {path: b}\ntrain: {prompt_template: mistral, max_iters: 9%s}\n"
+    assert stage.act("config", config, project.recipe("m", text % "")) is None
+    path = project.build / "m/config/config.py"
+    edited = path.read_text() + "lr = 1\n"
+    path.write_text(edited)
+    changed = project.recipe("m", text % more)
+
+    failed = stage.act("config", config, changed)
+
+    assert failed is not None
+    assert str(failed.get_msg()).startswith(
+        f"{path} was edited by hand, and would be rendered over"
+    )
+    assert path.read_text() == edited
+    path.unlink()
+    assert stage.act("config", config, changed) is None
+    assert "lr = 1\n" not in path.read_text()
+
+
 OWN = "base: {path: b}\ntrain: {prompt_template: mistral, max_iters: 9, template: own.j2}\n"
 
 
@@ -281,9 +302,11 @@ def test_a_preset_s_choices_are_in_the_config_with_their_reasons(
     compile(text, "config.py", "exec")
     for said in ("type=FastFinetune", "type=process,", "dict(type=collate, split=4)",
                  "batch_size = 4", "accumulative_counts = 4", "checkpoint_layers = 0",
-                 "torch_dtype=torch.bfloat16", "type=OptimWrapper", "fused=True"):  # fmt: skip
+                 "torch_dtype=torch.bfloat16", "type=OptimWrapper", "fused=True",
+                 "sampler = Epochs", "count=max_epochs", "max_epochs=1)"):  # fmt: skip
         assert said in text
-    for unsaid in ("Amp", "SupervisedFinetune", "use_varlen_attn", "default_collate_fn"):
+    for unsaid in ("Amp", "Supervised", "use_varlen", "default_collate_fn", "DefaultSampler",
+                   "SequenceParallelSampler", "end=max_epochs"):  # fmt: skip
         assert unsaid not in text
     reason = "batch_size 4, accumulative_counts 4: up to 8192 tokens at a time, 16 rows a step"
     assert reason in text
