@@ -9,7 +9,6 @@ not sent again; one that was deleted or replaced there is put back when the stag
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.model import modelfiles
 from .core.recipe import Recipe
+from .core.s3 import objects
 
 VERSION = 1
 RESUMES = True
 # What is in a bucket is asked for there, never taken from a store.
 STORED = False
 
-OBJECTS = "objects.json"
 JOURNAL = "parts.jsonl"
 SAMPLE = 8
 VERIFY = {
@@ -55,7 +54,7 @@ def task(recipe: Recipe) -> TaskDict:
             paths.manifest(recipe.name, stage)
             for stage in [recipe.weights, *["card"] * card.wanted(recipe), *recipe.gates]
         ],
-        "targets": [OBJECTS],
+        "targets": [objects.NAME],
         "params": [VERIFY],
         "uptodate": [(is_unasked, [])],
         "actions": [(verify_fully, [recipe])],
@@ -91,16 +90,13 @@ def drifted(recipe: Recipe) -> bool:
     from .core.s3.buckets import Bucket
 
     assert recipe.upload is not None
-    path = paths.output(recipe.name, "upload") / OBJECTS
-    told = json.loads(path.read_text(encoding="utf-8"))["objects"]
+    told = objects.read(paths.output(recipe.name, "upload"))
     try:
         there = Bucket(recipe.upload.bucket).listing(root(recipe))
     except UserError:
         return True  # the upload itself says what is wrong
-    found = {name: [remote.size, remote.etag] for name, remote in there.items()}
-    expected = {name: [entry["size"], entry["etag"]] for name, entry in told.items()}
-    extra = found.keys() - expected.keys()
-    same = all(found.get(name) == entry for name, entry in expected.items())
+    extra = there.keys() - told["objects"].keys()
+    same = len(objects.unchanged(told, there)) == len(told["objects"])
     return not same or bool(recipe.upload.prune and extra)
 
 
@@ -111,19 +107,16 @@ def undo(recipe: Recipe, receipt: manifest.Manifest | None) -> list[str]:
     assert recipe.upload is not None
     if receipt is None:
         return []
-    told = _told(recipe)
-    if server := _elsewhere(told):
+    folder = paths.output(recipe.name, "upload")
+    told = objects.read(folder)
+    if server := objects.elsewhere(told):
         raise UserError(
             f"the objects are at {server}; set MODELWRIGHT_S3_ENDPOINT to that and unship, or, if "
-            f"that server is no more, delete {paths.output(recipe.name, 'upload')}"
+            f"that server is no more, delete {folder}"
         )
     bucket = Bucket(told["bucket"])
     there = bucket.listing(receipt.facts["prefix"])
-    ours = [
-        name
-        for name, entry in told["objects"].items()
-        if name in there and [there[name].size, there[name].etag] == [entry["size"], entry["etag"]]
-    ]
+    ours = objects.unchanged(told, there)
     bucket.remove(ours)
     stay = len(there.keys() & told["objects"].keys()) - len(ours)
     left = [f"{stay} objects stay: they were replaced since"] if stay else []
@@ -132,11 +125,12 @@ def undo(recipe: Recipe, receipt: manifest.Manifest | None) -> list[str]:
 
 def run(recipe: Recipe, folder: Path) -> Facts:
     from .core.s3.buckets import Bucket
-    from .core.s3.uploading import Journal, Sender, by_name
+    from .core.s3.plan import Journal
+    from .core.s3.uploading import Sender, by_name
 
     assert recipe.upload is not None
     bucket = Bucket(recipe.upload.bucket)
-    if server := _elsewhere(_told(recipe)):
+    if server := objects.elsewhere(objects.read(paths.output(recipe.name, "upload"))):
         console.say(f"   the objects at {server} stay; unship before the server is another")
     files = by_name(outgoing(recipe))
     there = bucket.listing(root(recipe), make=True)
@@ -146,7 +140,17 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     known = bucket.digests(alike)
     to_send = [file for name, file in files.items() if known.get(name) != file.digest]
     sent = Sender(bucket, Journal(folder / JOURNAL)).send(to_send)
-    extra = sorted(there.keys() - files.keys())
+    _tidy(recipe, bucket, sorted(there.keys() - files.keys()))
+    there = bucket.listing(root(recipe))
+    _verify(bucket, files, there, sent)
+    objects.write(folder, bucket.name, files, there)
+    (folder / JOURNAL).unlink(missing_ok=True)
+    return {"bucket": bucket.name, "prefix": root(recipe), "objects": len(files)}
+
+
+def _tidy(recipe: Recipe, bucket: Any, extra: list[str]) -> None:
+    """Remove what the model no longer has, if the recipe says so, and uploads long given up."""
+    assert recipe.upload is not None
     if extra and recipe.upload.prune:
         bucket.remove(extra)
     elif extra:
@@ -154,16 +158,8 @@ def run(recipe: Recipe, folder: Path) -> Facts:
             f"   {len(extra)} objects in the bucket are not in the model; "
             "`prune: true` removes them"
         )
-    there = bucket.listing(root(recipe))
-    _verify(bucket, files, there, sent)
-    objects = {
-        name: {"size": file.size, "digest": file.digest, "etag": there[name].etag}
-        for name, file in files.items()
-    }
-    content = {"endpoint": _endpoint(), "bucket": recipe.upload.bucket, "objects": objects}
-    (folder / OBJECTS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    (folder / JOURNAL).unlink(missing_ok=True)
-    return {"bucket": recipe.upload.bucket, "prefix": root(recipe), "objects": len(files)}
+    if aborted := bucket.abort_unfinished(root(recipe)):
+        console.say(f"   {aborted} uploads of long ago, never finished, are taken away")
 
 
 def outgoing(recipe: Recipe) -> list[Any]:
@@ -172,7 +168,7 @@ def outgoing(recipe: Recipe) -> list[Any]:
     Raises:
         UserError: there is no model yet, or it has a file that cannot be sent.
     """
-    from .core.s3.uploading import Local
+    from .core.s3.plan import Local
 
     found = []
     for stage in [recipe.weights, *["card"] * card.wanted(recipe)]:
@@ -204,23 +200,6 @@ def verify_fully(recipe: Recipe, verify: str) -> TaskFailed | None:
         )
     console.say(f"   read back: {len(files)} objects, all as they should be")
     return None
-
-
-def _told(recipe: Recipe) -> dict[str, Any]:
-    """Return what the last upload left where, or nothing."""
-    path = paths.output(recipe.name, "upload") / OBJECTS
-    found: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
-    return found
-
-
-def _elsewhere(told: dict[str, Any]) -> str:
-    """Return the server that objects were sent to, where that is not the one of the settings."""
-    was = str(told.get("endpoint", ""))
-    return "" if was == _endpoint() else was
-
-
-def _endpoint() -> str:
-    return settings.current().s3_endpoint.rstrip("/")
 
 
 def _verify(bucket: Any, files: Any, there: Any, sent: dict[str, str]) -> None:

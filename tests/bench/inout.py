@@ -3,6 +3,7 @@
     python -m tests.bench.inout [in|out [RUNS [MIB]]]
 
 2 GiB, unless told, in 1 and in 200 files.  The servers share this machine's cores with the client.
+`out` goes to the server of the settings (MODELWRIGHT_S3_ENDPOINT, ...), or to a Swift of its own.
 Every run starts a new process and begins with nothing done; the order changes from round to round.
 """
 
@@ -21,9 +22,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tasks.core import paths
+from minio.deleteobjects import DeleteObject
+
+from tasks.core import paths, settings
 from tasks.core.engine import manifest
 from tasks.core.engine.manifest import Manifest
+from tasks.core.s3 import connection
 from tests.services import swift
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,15 +101,15 @@ def hub(folder: Path) -> Iterator[str]:
 
 
 def rounds(
-    ways: Mapping[str, Way], scratch: Path, runs: int, *leftovers: Path
+    ways: Mapping[str, Way], scratch: Path, runs: int, tidy: Callable[[], None] = lambda: None
 ) -> dict[str, list[float]]:
-    """Return the seconds of every run of every way."""
+    """Return the seconds of every run of every way; what one left is taken away before the next."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(runs):
         names = list(ways)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            for leftover in (scratch, *leftovers):
-                shutil.rmtree(leftover, ignore_errors=True)
+            tidy()
+            shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir()
             os.sync()
             start = time.monotonic()
@@ -170,73 +174,97 @@ assert stage.is_fresh("upload", upload, recipe.read(Path(sys.argv[1])))
 MINIO = """
 import os, sys
 from pathlib import Path
-from tasks.core.s3 import buckets
-client = buckets.connect()
+from tasks.core.s3 import connection
+client = connection.connect()
 client.make_bucket(sys.argv[2])
 for path in sorted(Path(sys.argv[1]).iterdir()):
     client.fput_object(sys.argv[2], f"m/{path.name}", str(path))
 """
 
 
-def bench_out(folder: Path, runs: int) -> None:
-    """Upload to Swift; the model's digests are known, as they are after its build."""
-    server = swift.start(folder / "swift")
-    names = (f"bench-{number}" for number in itertools.count())
-    keys = {"ACCESS_KEY": swift.USER, "SECRET_KEY": swift.PASSWORD, "ENDPOINT": server.url}
-    own = {f"MODELWRIGHT_S3_{name}": value for name, value in keys.items()}
-    aws = {
-        "AWS_ACCESS_KEY_ID": swift.USER,
-        "AWS_SECRET_ACCESS_KEY": swift.PASSWORD,
-        "AWS_REGION": "us-east-1",
-        "RCLONE_CONFIG_S_TYPE": "s3",
-        "RCLONE_CONFIG_S_PROVIDER": "Other",
-        "RCLONE_CONFIG_S_ENV_AUTH": "true",
-        "RCLONE_CONFIG_S_ENDPOINT": server.url,
-        "RCLONE_CONFIG_S_REGION": "us-east-1",
-    }
-    own |= {"MODELWRIGHT_RECIPES": str(folder), "MODELWRIGHT_BUILD": str(folder / "build")}
-    os.environ.update(own)
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    model = paths.output("m", "base")
-    kept = folder / "swift/srv/d1/objects"
+def empty() -> None:
+    """Take away the buckets of this benchmark."""
+    client = connection.connect()
+    for name in (one.name for one in client.list_buckets()):
+        if name.startswith("bench-"):
+            there = client.list_objects(name, recursive=True)
+            doomed = [DeleteObject(str(one.object_name)) for one in there]
+            assert not list(client.remove_objects(name, doomed))
+            client.remove_bucket(name)
+
+
+@contextmanager
+def bucket_server(folder: Path) -> Iterator[settings.Settings]:
+    """Give the settings with a server: the one that they name, or a Swift."""
+    if settings.current().s3_endpoint:
+        yield settings.current()
+        return
+    made = swift.start(folder / "swift")
+    keys = {"ACCESS_KEY": swift.USER, "SECRET_KEY": swift.PASSWORD, "ENDPOINT": made.url}
+    os.environ.update({f"MODELWRIGHT_S3_{name}": value for name, value in keys.items()})
+    settings.current.cache_clear()
     try:
-        for count in COUNTS:
-            fill(model, count)
-            receipt = Manifest("m", "base", "", {}, manifest.describe(model), {})
-            receipt = replace(receipt, key=manifest.key_of("base", {}))
-
-            def ours(scratch: Path, receipt: Manifest = receipt) -> None:
-                manifest.write(receipt, model)
-                shutil.rmtree(paths.output("m", "upload"), ignore_errors=True)
-                (folder / "m.yaml").write_text(
-                    f"base: {{path: x}}\nupload: {{bucket: {next(names)}}}\n"
-                )
-                run([sys.executable, "-c", UPLOAD, str(folder / "m.yaml")])
-                (model / manifest.NAME).unlink()
-
-            def again(scratch: Path, receipt: Manifest = receipt) -> None:
-                manifest.write(receipt, model)
-                run([sys.executable, "-c", AGAIN, str(folder / "m.yaml")])
-
-            def client(scratch: Path) -> None:
-                run([sys.executable, "-c", MINIO, str(model), next(names)])
-
-            def s5cmd(scratch: Path) -> None:
-                bucket, at = next(names), ["s5cmd", "--endpoint-url", server.url]
-                run([*at, "mb", f"s3://{bucket}"], **aws)
-                run([*at, "cp", f"{model}/", f"s3://{bucket}/m/"], **aws)
-
-            def rclone(scratch: Path) -> None:
-                run(["rclone", "--config", "", "copy", str(model), f"s:{next(names)}/m"], **aws)
-
-            ways = {"s5cmd": s5cmd, "rclone": rclone, "minio client": client, "modelwright": ours}
-            title = f"out, {SIZE >> 20} MiB in {count} files"
-            show(title, rounds(ways, folder / "scratch", runs, kept))
-            ours(folder)
-            show("out again, nothing changed", rounds({"modelwright": again}, folder / "s", runs))
-            shutil.rmtree(model)
+        yield settings.current()
     finally:
-        server.stop()
+        made.stop()
+
+
+def bench_out(folder: Path, runs: int) -> None:
+    """Upload; the model's digests are known, as they are after its build."""
+    os.environ["MODELWRIGHT_RECIPES"] = str(folder)
+    os.environ["MODELWRIGHT_BUILD"] = str(folder / "build")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    with bucket_server(folder) as found:
+        aws = {
+            "AWS_ACCESS_KEY_ID": found.s3_access_key,
+            "AWS_SECRET_ACCESS_KEY": found.s3_secret_key,
+            "AWS_REGION": "us-east-1",
+            "RCLONE_CONFIG_S_TYPE": "s3",
+            "RCLONE_CONFIG_S_PROVIDER": "Other",
+            "RCLONE_CONFIG_S_ENV_AUTH": "true",
+            "RCLONE_CONFIG_S_ENDPOINT": found.s3_endpoint,
+            "RCLONE_CONFIG_S_REGION": "us-east-1",
+        }
+        for count in COUNTS:
+            out(folder, runs, count, found.s3_endpoint, aws)
+
+
+def out(folder: Path, runs: int, count: int, endpoint: str, aws: Mapping[str, str]) -> None:
+    """Upload so many files in every way."""
+    names = (f"bench-{count}-{number}" for number in itertools.count())
+    model = paths.output("m", "base")
+    fill(model, count)
+    receipt = Manifest("m", "base", "", {}, manifest.describe(model), {})
+    receipt = replace(receipt, key=manifest.key_of("base", {}))
+
+    def ours(scratch: Path, receipt: Manifest = receipt) -> None:
+        manifest.write(receipt, model)
+        shutil.rmtree(paths.output("m", "upload"), ignore_errors=True)
+        (folder / "m.yaml").write_text(f"base: {{path: x}}\nupload: {{bucket: {next(names)}}}\n")
+        run([sys.executable, "-c", UPLOAD, str(folder / "m.yaml")])
+        (model / manifest.NAME).unlink()
+
+    def again(scratch: Path, receipt: Manifest = receipt) -> None:
+        manifest.write(receipt, model)
+        run([sys.executable, "-c", AGAIN, str(folder / "m.yaml")])
+
+    def client(scratch: Path) -> None:
+        run([sys.executable, "-c", MINIO, str(model), next(names)])
+
+    def s5cmd(scratch: Path) -> None:
+        bucket, at = next(names), ["s5cmd", "--endpoint-url", endpoint]
+        run([*at, "mb", f"s3://{bucket}"], **aws)
+        run([*at, "cp", f"{model}/", f"s3://{bucket}/m/"], **aws)
+
+    def rclone(scratch: Path) -> None:
+        run(["rclone", "--config", "", "copy", str(model), f"s:{next(names)}/m"], **aws)
+
+    ways = {"s5cmd": s5cmd, "rclone": rclone, "minio client": client, "modelwright": ours}
+    title = f"out, {SIZE >> 20} MiB in {count} files"
+    show(title, rounds(ways, folder / "scratch", runs, empty))
+    ours(folder)
+    show("out again, nothing changed", rounds({"modelwright": again}, folder / "s", runs))
+    shutil.rmtree(model)
 
 
 def main() -> None:

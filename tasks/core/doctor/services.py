@@ -50,11 +50,11 @@ def s3() -> str:
         return ""
     from minio.error import S3Error
 
-    from ..s3 import buckets as bucket
+    from ..s3 import connection
 
-    with bucket.explained(settings.current().s3_endpoint):
+    with connection.explained(settings.current().s3_endpoint):
         try:
-            names = [one.name for one in bucket.connect().list_buckets()]
+            names = [one.name for one in connection.connect().list_buckets()]
         except S3Error as error:
             if error.code != "AccessDenied":
                 raise
@@ -113,7 +113,7 @@ def _reach(host: str) -> None:
 
     Behind a proxy only the proxy knows.
     """
-    from ..serving.webapi import is_loopback
+    from ..serving.address import is_loopback
 
     name, _, port = host.partition(":")
     if getproxies() and not is_loopback(f"http://{host}"):

@@ -35,7 +35,8 @@ def keep(receipt: Manifest) -> None:
     bucket_name, prefix = place
     try:
         from ..s3.buckets import Bucket
-        from ..s3.uploading import Journal, Local, Sender
+        from ..s3.plan import Journal, Local
+        from ..s3.uploading import Sender
 
         bucket = Bucket(bucket_name)
         there = bucket.listing(f"{prefix}blobs/", make=True)
@@ -93,7 +94,7 @@ def fetch(stage: str, key: str) -> bool:
 
 def _bring(bucket: Bucket, prefix: str, receipt: Manifest) -> None:
     """Fetch the blobs that the local store lacks, side by side; those that are whole stay."""
-    from ..s3.buckets import WORKERS
+    from ..s3.connection import WORKERS
     from . import store
 
     wanted = {
@@ -113,7 +114,8 @@ def _fetch(bucket: Bucket, prefix: str, file: File) -> None:
     Raises:
         UserError: its bytes are not those of its name.
     """
-    from ..s3.buckets import BLOCK, explained
+    from ..s3.buckets import BLOCK
+    from ..s3.connection import explained
     from . import store
 
     place = store.blob(file.digest)
@@ -142,7 +144,7 @@ def _get(bucket: Bucket, name: str) -> bytes | None:
     """Return a small object, or None where there is none."""
     from minio.error import S3Error
 
-    from ..s3.buckets import explained
+    from ..s3.connection import explained
 
     with explained(bucket.name):
         try:
@@ -161,7 +163,7 @@ def _get(bucket: Bucket, name: str) -> bytes | None:
 def _put(bucket: Bucket, name: str, content: bytes) -> None:
     import io
 
-    from ..s3.buckets import explained
+    from ..s3.connection import explained
 
     with explained(bucket.name):
         bucket.client.put_object(bucket.name, name, io.BytesIO(content), len(content))
@@ -178,6 +180,23 @@ def _place() -> tuple[str, str] | None:
         raise UserError(f"{where}: '{text}' should be s3://bucket/prefix")
     prefix = found["prefix"].strip("/")
     return found["bucket"], f"{prefix}/" if prefix else ""
+
+
+def check() -> str:
+    """Ask for the bucket; return its address, or nothing where there is no shared store.
+
+    Raises:
+        UserError: it does not answer, or the setting is wrong.
+    """
+    place = _place()
+    if not place:
+        return ""
+    from ..s3.connection import connect, explained
+
+    bucket, prefix = place
+    with explained(bucket):
+        new = "" if connect().bucket_exists(bucket) else ", a bucket that the first build makes"
+    return f"s3://{bucket}/{prefix}{new}"
 
 
 def _name(prefix: str, digest: str) -> str:

@@ -67,6 +67,12 @@ def replace(client: Minio, name: str, content: bytes) -> None:
     client.put_object(BUCKET, name, io.BytesIO(content), len(content))
 
 
+def test_the_bucket_is_asked_for(project: Project, team: Minio) -> None:
+    assert shared.check() == f"s3://{BUCKET}/results/of/, a bucket that the first build makes"
+    kept(project)
+    assert shared.check() == f"s3://{BUCKET}/results/of/"
+
+
 def test_a_colleagues_result_comes_back_byte_for_byte(project: Project, team: Minio) -> None:
     scratch = restored(kept(project))
 

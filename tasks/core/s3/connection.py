@@ -1,0 +1,114 @@
+"""The S3 server of the settings: the client for it, and what its refusals mean."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from .. import settings
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from minio import Minio
+
+# Requests under way at a time.
+WORKERS = 8
+
+CURES = {
+    "AccessDenied": "these credentials may not do that; ask for the right, or take others",
+    "BadDigest": "bytes were damaged on the way; run it again",
+    "EntityTooLarge": "the server takes no object of that size",
+    "ExpiredToken": "the credentials have expired; get new ones",
+    "InvalidAccessKeyId": "no such access key; look at MODELWRIGHT_S3_ACCESS_KEY",
+    "InvalidBucketName": "the server refuses this name of a bucket; choose another",
+    "QuotaExceeded": "the quota is used up; free some space there",
+    "RequestTimeTooSkewed": "this machine's clock is wrong; set it (NTP)",
+    "SignatureDoesNotMatch": "a wrong key; look at MODELWRIGHT_S3_ACCESS_KEY and _SECRET_KEY",
+    "SlowDown": "the server is busy; try again later",
+    "XMinioStorageFull": "the server's disk is full; free some space there",
+}
+
+
+def connect() -> Minio:
+    """Return a client for the server of the settings.
+
+    Raises:
+        UserError: endpoint or keys are missing or wrong.
+    """
+    import certifi
+    import urllib3
+    from minio import Minio
+
+    found = settings.current()
+    address = _address(found.s3_endpoint, found.where("s3_endpoint"))
+    if not found.s3_access_key or not found.s3_secret_key:
+        raise UserError(
+            "MODELWRIGHT_S3_ACCESS_KEY and MODELWRIGHT_S3_SECRET_KEY: set both, in the environment "
+            "or in .env"
+        )
+    proxy = None if proxy_bypass(address.netloc) else getproxies().get(address.scheme)
+    manager = partial(urllib3.ProxyManager, proxy) if proxy else urllib3.PoolManager
+    pool = manager(
+        maxsize=2 * WORKERS,
+        timeout=urllib3.Timeout(connect=10, read=300),
+        cert_reqs="CERT_REQUIRED",
+        ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
+        retries=urllib3.Retry(total=4, backoff_factor=0.3, status_forcelist=[500, 502, 503, 504]),
+    )
+    return Minio(
+        address.netloc,
+        access_key=found.s3_access_key,
+        secret_key=found.s3_secret_key,
+        session_token=found.s3_session_token or None,
+        secure=address.scheme == "https",
+        region=found.s3_region,
+        http_client=pool,
+    )
+
+
+def _address(endpoint: str, where: str) -> SplitResult:
+    """Return the parts of a server's address.
+
+    Raises:
+        UserError: it is none.
+    """
+    with suppress(ValueError):
+        parts = urlsplit(endpoint)
+        is_sound = parts.port != 0 and parts.hostname and not parts.path.strip("/")
+        if is_sound and parts.scheme in ("http", "https"):
+            return parts
+    raise UserError(
+        f"{where}: '{endpoint}' should be the address of an S3 server with its scheme, "
+        "`https://host[:port]`"
+    )
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn what the client raises into one clear message; keys are never in it."""
+    import urllib3
+    from minio.error import InvalidResponseError, S3Error, ServerError
+
+    where = settings.current().s3_endpoint
+    try:
+        yield
+    except S3Error as error:
+        cure = CURES.get(str(error.code), "look at what the server's operator says about it")
+        raise UserError(f"{what} on {where}: {error.code}: {cure}") from None
+    except (InvalidResponseError, ServerError) as error:
+        status = getattr(error, "_code", None) or getattr(error, "status_code", "an error")
+        raise UserError(f"{what} on {where}: the server answers {status}, try later") from None
+    except urllib3.exceptions.HTTPError as error:
+        reason = getattr(error, "reason", None) or error
+        if isinstance(reason, urllib3.exceptions.SSLError):
+            raise UserError(
+                f"{where}: its certificate is not trusted here; name its CA's file in SSL_CERT_FILE"
+            ) from None
+        raise UserError(
+            f"{where}: no answer ({type(reason).__name__}); is MODELWRIGHT_S3_ENDPOINT right?"
+        ) from None
