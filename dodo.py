@@ -1,5 +1,6 @@
 """Build every model described in recipes/.  Try `doit list`, `doit plan` or plain `doit`."""
 
+import gc
 from collections.abc import Iterator
 
 from tasks import ON_REQUEST, OUTWARD, STAGES
@@ -8,6 +9,8 @@ from tasks.core.engine import memory, pipeline, shipping, untouched
 from tasks.core.engine.stage import TaskDict
 from tasks.core.toolchains import toolchain
 
+# Recipes and tasks live to the end; to look among them for garbage would take a fifth of the time.
+gc.set_threshold(100_000)
 console.outlive_reader()
 untouched.watch()
 RECIPES = pipeline.recipes(STAGES)

@@ -61,6 +61,18 @@ def served(recipe: Recipe) -> dict[str, str]:
     return dict(_evaluate(recipe).served or {})
 
 
+def reuses(recipe: Recipe) -> str:
+    """Return that every answer is there already, if so: only judging them is left to do."""
+    if served(recipe):
+        return ""
+    try:
+        asked = prompts.read(recipe.beside(_evaluate(recipe).prompts))
+        kept = answers.are_kept(recipe, asked, models(recipe))
+    except (UserError, OSError):
+        return ""
+    return "all answers are kept; they are judged anew" if kept else ""
+
+
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Let every model answer, judge the answers, write the reports, apply the gate."""
     asked = prompts.read(recipe.beside(_evaluate(recipe).prompts))

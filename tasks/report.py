@@ -10,7 +10,6 @@ models as they are, and an index; it builds nothing.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ def templates() -> list[Path]:
 def key(recipe: Recipe) -> dict[str, Any]:
     """Return the digests of all receipts: also of stages that run when they are named."""
     found = receipts(recipe)
-    return {name: manifest.digest_of(asdict(receipt)) for name, receipt in found.items()}
+    return {name: manifest.digest_of(receipt) for name, receipt in found.items()}
 
 
 def receipts(recipe: Recipe) -> dict[str, manifest.Manifest]:

@@ -109,8 +109,12 @@ def carried(files: Iterable[Path]) -> Iterator[None]:
         _keep({state: digest for state, old, digest in now if state[:4] == old[:4]})
 
 
+def is_at_rest(state: State) -> bool:
+    """Return whether a write to a file that is in this state would change its mtime."""
+    return not 0 <= time.time_ns() - state[3] < TICK_NS
+
+
 def _wait_a_tick(state: State) -> None:
-    """Wait until a write to a file would change its mtime."""
     age = time.time_ns() - state[3]
     if 0 <= age < TICK_NS:
         time.sleep((TICK_NS - age) / 1e9)

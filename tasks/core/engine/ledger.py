@@ -7,19 +7,35 @@ import json
 import os
 import socket
 import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from .. import paths
+from .digests import State, state_of
+
+Line = Mapping[str, Any]
 
 
-def lines() -> list[dict[str, Any]]:
+# A build asks often, and a ledger grows for years.
+_known: dict[Path, tuple[State, Sequence[Line]]] = {}
+
+
+def lines() -> Sequence[Line]:
     """Return every line of the ledger that can be read; a broken one is passed over."""
+    path = paths.build() / "ledger.jsonl"
     try:
-        raw = (paths.build() / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
+        state = state_of(path)
+        if path not in _known or _known[path][0] != state:
+            _known[path] = state, _parse(path.read_text(encoding="utf-8"))
+        return _known[path][1]
     except (OSError, UnicodeDecodeError):
         return []
+
+
+def _parse(text: str) -> list[dict[str, Any]]:
     found = []
-    for line in raw:
+    for line in text.splitlines():
         with contextlib.suppress(ValueError):
             value = json.loads(line)
             if isinstance(value, dict):

@@ -61,8 +61,13 @@ class Manifest:
 
 
 def canonical(value: Any) -> bytes:
-    """Return a value as JSON with one spelling: sorted keys, no blanks, UTF-8."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """Return a value as JSON with one spelling: sorted keys, no blanks, UTF-8.
+
+    A dataclass is an object of its fields.
+    """
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=vars
+    )
     return text.encode()
 
 
@@ -76,8 +81,26 @@ def key_of(stage: str, inputs: Mapping[str, Any]) -> str:
     return digest_of({"stage": stage, "inputs": inputs})
 
 
+# By path: the state of the file when it was read, and what it held.  A build that looks at a
+# hundred models asks for each manifest ten times.
+_known: dict[Path, tuple[digests.State, Manifest | None]] = {}
+
+
 def read(path: Path) -> Manifest | None:
     """Return the manifest in a file, or None where there is none that can be trusted."""
+    try:
+        state = digests.state_of(path)
+    except OSError:
+        return None
+    if path in _known and _known[path][0] == state:
+        return _known[path][1]
+    found = _parse(path)
+    if digests.is_at_rest(state):
+        _known[path] = state, found
+    return found
+
+
+def _parse(path: Path) -> Manifest | None:
     try:
         raw = json.loads(path.read_bytes())
         if raw["version"] != 1 or raw["key"] != key_of(raw["stage"], raw["inputs"]):

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from .. import paths
@@ -21,6 +23,7 @@ from .manifest import Manifest
 from .stage import Stage
 
 FRESH, RESTORE, RUN = "fresh", "restore", "run"
+NEVER = "never built"
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,10 @@ class Planner:
         try:
             known = {stage: content for stage, content in before.items() if content}
             new = inputs.gather(stage, recipe, {**known, **dict.fromkeys(unknown, "?")})
-        except (UserError, inputs.NotReady) as error:
+        except inputs.NotReady as source:
+            reason = f"{source}: what it stands for now was not looked up yet"
+            return self._note(name, recipe, RUN, [reason if old else NEVER])
+        except UserError as error:
             return self._note(name, recipe, RUN, [str(error).splitlines()[0]])
         reasons = self._reasons(old, new, unknown, recipe, name)
         if not reasons and old:
@@ -76,7 +82,14 @@ class Planner:
             return self._note(name, recipe, RESTORE, reasons, stored.content)
         forecast = getattr(stage, "forecast", None)
         content = forecast(recipe) if forecast else None
-        return self._note(name, recipe, RUN, reasons, content)
+        reused = self._reused(stage, recipe, before)
+        return self._note(name, recipe, RUN, [*reasons, *reused], content, is_quick=bool(reused))
+
+    def _reused(self, stage: Stage, recipe: Recipe, before: Iterable[str]) -> list[str]:
+        """Return what makes a run quicker than it was, if the stages before are as they will be."""
+        settled = all(self.steps[name, recipe.name].verdict == FRESH for name in before)
+        reused = getattr(stage, "reuses", lambda _: "")(recipe) if settled else ""
+        return [reused] if reused else []
 
     def _before(self, stage: Stage, recipe: Recipe) -> dict[str, str | None]:
         """Return what the stages before will hold; None where they are to be made anew."""
@@ -92,7 +105,7 @@ class Planner:
         name: str,
     ) -> list[str]:
         if old is None:
-            return ["never built"]
+            return [NEVER]
         found = []
         for key, before, after in differences(old.inputs, new):
             if after == "?":
@@ -113,12 +126,30 @@ class Planner:
         verdict: str,
         reasons: Sequence[str],
         content: str | None = None,
+        is_quick: bool = False,
     ) -> Step:
-        seconds, size = cost(name, recipe.name) if verdict == RUN else (None, None)
+        runs = () if verdict != RUN or is_quick else self._runs_of(name, recipe.name)
+        seconds = statistics.median(run["seconds"] for run in runs) if runs else None
+        size = int(statistics.median(run["bytes"] for run in runs)) if runs else None
         step = Step(name, recipe.name, verdict, reasons, seconds, size)
         self.contents[name, recipe.name] = content
         self.steps[name, recipe.name] = step
         return step
+
+    def _runs_of(self, stage: str, model: str) -> Sequence[ledger.Line]:
+        """Return the last runs of a stage; of other models if this one has none."""
+        return (self._built[stage, model] or self._built[stage, None])[-3:]
+
+    @cached_property
+    def _built(self) -> Mapping[tuple[str, str | None], list[ledger.Line]]:
+        """The ledger's lines on what was built, by stage and model, and by stage alone."""
+        found: defaultdict[tuple[str, str | None], list[ledger.Line]] = defaultdict(list)
+        for line in ledger.lines():
+            measured = all(isinstance(line.get(n), int | float) for n in ("seconds", "bytes"))
+            if line.get("how") == "built" and measured:
+                found[str(line.get("stage")), str(line.get("model"))].append(line)
+                found[str(line.get("stage")), None].append(line)
+        return found
 
 
 def stage_drift(stage: Stage, recipe: Recipe) -> str:
@@ -147,20 +178,6 @@ def show(value: Any) -> str:
     if text.startswith("sha256:"):
         return text[:19]
     return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def cost(stage: str, model: str) -> tuple[float | None, int | None]:
-    """Return what the last three runs took, seconds and bytes; of other models if there is none."""
-    runs = [
-        line for line in ledger.lines() if line.get("stage") == stage and line.get("how") == "built"
-    ]
-    own = [line for line in runs if line.get("model") == model] or runs
-    if not own:
-        return None, None
-    last = own[-3:]
-    return statistics.median(r["seconds"] for r in last), int(
-        statistics.median(r["bytes"] for r in last)
-    )
 
 
 def _is_receipt(path: Any) -> bool:

@@ -49,6 +49,7 @@ class Stage(Protocol):
     # `STORED = False`, when its result belongs to this machine.
     #
     # More functions are optional.  `forecast(recipe)` tells the content beforehand.
+    # `reuses(recipe)` says what of a run's work is done already, so that its usual time misleads.
     # `settle(recipe)` writes into the recipe's lock what a moving
     # name stands for, before the inputs are read.  `drifted(recipe)` asks the outside whether a
     # result that is fresh by its manifest is no longer there, and may say what of it.

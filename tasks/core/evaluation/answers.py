@@ -59,6 +59,12 @@ def ask(
     return {name: found[name] for name in models}
 
 
+def are_kept(recipe: Recipe, prompts: Sequence[Prompt], models: Mapping[str, Path]) -> bool:
+    """Return whether the store has what every model would answer."""
+    keys = (manifest.key_of(STAGE, _inputs(recipe, prompts, model)) for model in models.values())
+    return all(store.look_up(STAGE, key) for key in keys)
+
+
 def command(
     recipe: Recipe, chats: Path, models: Mapping[str, Path], answered: Mapping[str, Path]
 ) -> list[str]:

@@ -12,7 +12,7 @@ from . import state
 from .state import Step
 
 
-def runs(model: str) -> list[dict[str, Any]]:
+def runs(model: str) -> list[ledger.Line]:
     """Return the ledger's lines on a model, but for those on its page."""
     return [
         line

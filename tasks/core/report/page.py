@@ -6,7 +6,6 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ def stamp(recipe: Recipe, steps: Sequence[Step]) -> str:
     logs = (curves.source(recipe.name), answers.source(recipe.name))
     return manifest.digest_of(
         [
-            [asdict(step) for step in steps],
+            steps,
             costs.runs(recipe.name),
             [digests.of_bytes(p.read_bytes()) if p and p.is_file() else None for p in logs],
             commands.recipe_files(recipe),

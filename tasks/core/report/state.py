@@ -68,12 +68,12 @@ def receipts(stage: Stage, recipe: Recipe) -> list[Path]:
     return [path for path in before if path.name == manifest.NAME]
 
 
-def by_key(model: str) -> dict[tuple[str, str], dict[str, Any]]:
+def by_key(model: str) -> dict[tuple[str, str], ledger.Line]:
     """Return the ledger's line on how each result was made: the last run that built it.
 
     Where it was never built here, but restored, the line on that.
     """
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    found: dict[tuple[str, str], ledger.Line] = {}
     for line in ledger.lines():
         at = (str(line.get("stage")), str(line.get("key")))
         if line.get("model") != model or not isinstance(line.get("seconds"), int | float):

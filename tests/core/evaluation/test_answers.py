@@ -100,8 +100,10 @@ def test_only_what_can_change_an_answer_asks_again(
     change: Callable[[dict[str, Path]], None],
     again: list[str],
 ) -> None:
+    assert not answers.are_kept(recipe(project), PROMPTS, models)
     ask(recipe(project), models)
     change(models)
+    assert answers.are_kept(recipe(project, more), PROMPTS, models) is (not again)
     ask(recipe(project, more), models)
     assert program[1:] == ([again] if again else [])
 
