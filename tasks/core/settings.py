@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -156,6 +157,15 @@ class Settings:
 
 
 NAMES = tuple(f.name for f in fields(Settings) if f.name != "sources")
+# Messages, logs and manifests name these, so none may hold a password; with what does instead.
+ADDRESSES = {
+    **{name: "it has a setting of its own" for name in NAMES if name.endswith("_endpoint")},
+    "gateway_upstream": "the key that it wants is MODELWRIGHT_GATEWAY_UPSTREAM_KEY",
+    "registry": "`docker login` keeps them for us, too",
+    "registry_insecure": "`docker login` keeps them for us, too",
+    "s3_endpoint": "the keys are MODELWRIGHT_S3_ACCESS_KEY and MODELWRIGHT_S3_SECRET_KEY",
+    "store_s3": "the keys are MODELWRIGHT_S3_ACCESS_KEY and MODELWRIGHT_S3_SECRET_KEY",
+}
 
 
 @functools.cache
@@ -168,7 +178,8 @@ def read(environ: Mapping[str, str], dotenv: Path, yaml: Path) -> Settings:
     """Return the settings found in the environment and the two files.
 
     Raises:
-        LoadError: a name that is no setting, or a file that cannot be read.
+        LoadError: a name that is no setting, an address with a password, or a file that cannot be
+            read.
     """
     values: dict[str, str] = {}
     sources: dict[str, str] = {}
@@ -177,6 +188,8 @@ def read(environ: Mapping[str, str], dotenv: Path, yaml: Path) -> Settings:
     for name, value, where in found:
         if name not in NAMES:
             faults.append(f"{where}: unknown setting{nearest(name, NAMES)}")
+        if name in ADDRESSES and "@" in value:
+            faults.append(f"{where}: take user and password out of the address; {ADDRESSES[name]}")
         values[name], sources[name] = value, where
     if faults:
         raise LoadError(faults)
@@ -212,7 +225,11 @@ def _from_yaml(path: Path) -> Iterator[tuple[str, str, str]]:
     untouched.saw(path)
     if not path.exists():
         return
-    content, lines = yamlfile.load(path)
+    try:
+        content, lines = yamlfile.load(path)
+    except LoadError as error:
+        # What is quoted of the file may be a password.
+        raise LoadError([re.sub(r"'[^']*'", "'...'", str(error))]) from None
     if not isinstance(content, dict | None):
         raise LoadError([f"{path}: expected `name: value` lines"])
     for at, value in _leaves(content or {}, ()):

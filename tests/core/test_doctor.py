@@ -65,7 +65,7 @@ def test_a_bare_machine_has_no_fault(bare: Project) -> None:
 
 def test_every_check_says_what_is_missing_or_always_finds_something(bare: Project) -> None:
     for name, (_, missing) in doctor.CHECKS.items():
-        assert missing or name in ("Python", "settings", "disk", "memory")
+        assert missing or name in ("Python", "settings", "disk", "store", "memory")
 
 
 def test_services_that_work_are_told(
@@ -104,6 +104,29 @@ def test_services_that_refuse_say_what_to_do(
     for name, text in told.items():
         assert (seen[name].state, text in seen[name].what) == (doctor.WRONG, True), seen[name]
     assert "wrong-" not in " ".join(one.what for one in seen.values())
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"store_limit": "lots"}, "MODELWRIGHT_STORE_LIMIT: 'lots' is no size; write it like"),
+        ({"store_s3": "team"}, "MODELWRIGHT_STORE_S3: 'team' should be s3://bucket/prefix"),
+        ({"store_s3": "s3://team/x"}, "should be the address of an S3 server"),
+        ({"store": "/proc/none"}, "MODELWRIGHT_STORE: /proc/none cannot keep results of"),
+    ],
+)
+def test_a_store_that_keeps_nothing_is_told(
+    bare: Project, monkeypatch: pytest.MonkeyPatch, values: dict[str, str], told: str
+) -> None:
+    use(monkeypatch, **values)
+    seen = found()["store"]
+    assert (seen.state, told in seen.what) == (doctor.WRONG, True), seen
+
+
+def test_a_store_that_works_was_tried_and_nothing_is_left(bare: Project) -> None:
+    seen = found()["store"]
+    assert (seen.state, "results are kept in" in seen.what) == (doctor.GOOD, True), seen
+    assert [path for path in bare.build.rglob("*") if path.is_file()] == []
 
 
 def test_programs_are_run_not_only_found(

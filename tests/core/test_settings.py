@@ -100,6 +100,43 @@ def test_a_wrong_setting_ends_doit_with_one_line(tmp_path: Path) -> None:
     )
 
 
+ADDRESSES = {
+    "registry": "user:p4ss@registry.local",
+    "registry_insecure": "one.local,user:p4ss@two.local",
+    "s3_endpoint": "https://user:p4ss@s3.local",
+    "store_s3": "s3://key:p4/ss@team/results",
+    "gateway_endpoint": "http://root:p4ss@gate.local",
+    "gateway_upstream": "http://root:p4ss@model.local",
+    "vllm_endpoint": "http://p4ss@model.local",
+}
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_a_password_in_an_address_is_refused_and_not_said(tmp_path: Path, name: str) -> None:
+    with pytest.raises(LoadError) as caught:
+        read(tmp_path, {f"MODELWRIGHT_{name.upper()}": ADDRESSES[name]})
+    said = str(caught.value)
+    assert said.startswith(f"MODELWRIGHT_{name.upper()}: take user and password out of the address")
+    assert "p4" not in said
+
+
+@pytest.mark.parametrize("command", ["list", "doctor"])
+def test_no_command_says_a_password_that_is_in_an_address(tmp_path: Path, command: str) -> None:
+    done = doit(command, build=tmp_path, MODELWRIGHT_REGISTRY=ADDRESSES["registry"])
+    assert "take user and password out" in done.stdout + done.stderr
+    assert "p4ss" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("value", ["*p4ss", "!p4ss", "!!int p4ss", "{p4ss: [", "'p4ss"])
+def test_a_settings_file_that_is_no_yaml_says_nothing_of_its_values(
+    tmp_path: Path, value: str
+) -> None:
+    with pytest.raises(LoadError) as caught:
+        read(tmp_path, yaml=f"build: x\ns3_secret_key: {value}\n")
+    assert "settings.yaml:" in str(caught.value)
+    assert "p4ss" not in str(caught.value)
+
+
 def test_the_python_that_doitw_was_given_disturbs_nobody(tmp_path: Path) -> None:
     assert doit("list", build=tmp_path, MODELWRIGHT_PYTHON="python3").returncode == 0
 

@@ -56,6 +56,7 @@ CHECKS: Mapping[str, tuple[Callable[[], str], str]] = {
     "settings": (machine.given, ""),
     "recipes": (machine.recipes, "no recipe yet; `doit new MODEL --base ...` writes one"),
     "disk": (machine.disk, ""),
+    "store": (machine.store, ""),
     "memory": (machine.memory, ""),
     "GPUs": (machine.gpus, "no nvidia-smi: everything runs on the CPU"),
     "toolchain xtuner": (

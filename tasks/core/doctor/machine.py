@@ -65,6 +65,23 @@ def disk() -> str:
     return what if free > ROOM else f"{what}; a 7B model takes about {console.size(ROOM)}"
 
 
+def store() -> str:
+    """Keep a file in the store of results, and ask for the team's."""
+    from ..engine import shared, store
+
+    folder, limit = store.folder(), console.size(store.limit())
+    try:
+        store.check()
+    except OSError as error:
+        where = settings.current().where("store")
+        raise UserError(
+            f"{where}: {folder} cannot keep results of {paths.build()} ({error.strerror}); "
+            "name a folder on the same file system"
+        ) from None
+    team = shared.check()
+    return f"results are kept in {folder}, up to {limit}{f', and in {team}' if team else ''}"
+
+
 def memory() -> str:
     """See how much memory a build may take, on this machine and in this control group."""
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

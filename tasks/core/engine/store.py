@@ -48,6 +48,23 @@ def keep(receipt: Manifest, place: Path) -> None:
     collect(limit())
 
 
+def check() -> None:
+    """Keep a small file as results are kept, and drop it again.
+
+    Raises:
+        OSError: it cannot be kept.
+    """
+    own, kept = (place / f".check-{os.getpid()}" for place in (paths.build(), folder()))
+    try:
+        for path in (own, kept):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        own.write_bytes(b"kept")
+        _link(own, kept)
+    finally:
+        for path in (own, kept):
+            path.unlink(missing_ok=True)
+
+
 def restore(stage: str, model: str, key: str) -> Path | None:
     """Return a scratch folder with the stored result of a key, ready to be published, if any."""
     receipt = look_up(stage, key)
