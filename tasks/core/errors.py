@@ -46,6 +46,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f", perhaps you meant '{matches[0]}'?" if matches else ""
 
 
+def beside(path: Path) -> str:
+    """Return a guess at what a path that is not there should be: what lies in its folder."""
+    try:
+        return nearest(path.name, (each.name for each in path.parent.iterdir()))
+    except OSError:
+        return ""
+
+
 def refused(error: OSError, build: Path) -> str:
     """Return what the system refused, where, and what to do about it.
 
@@ -63,4 +71,5 @@ def refused(error: OSError, build: Path) -> str:
         errno.EACCES: f"permission denied; {elsewhere if ours else 'make it readable for you'}",
         errno.ENOTDIR: f"its parent is a file, not a folder; {elsewhere if ours else 'mend that'}",
     }
-    return f"{where}: {cures.get(error.errno or 0, error.strerror or str(error))}"
+    other = f"{error.strerror or error}; {elsewhere if ours else 'mend that, and run doit again'}"
+    return f"{where}: {cures.get(error.errno or 0, other)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,17 @@ def _checkpoint(value: Any) -> Any:
 Checkpoint = Annotated[
     int | Literal["last", "best"] | tuple[int | Literal["last"], ...], BeforeValidator(_checkpoint)
 ]
+
+
+# Pydantic's kinds of value, in our words.
+PLAINLY = {
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "int_from_float": "a whole number",
+    "list": "a list, such as [a, b]",
+    "tuple": "a list, such as [a, b]",
+}
 
 
 class Recipe(Section):
@@ -113,11 +125,13 @@ class Recipe(Section):
 
         A key that has no value is left out, so that a later release can add keys and wake nothing.
         """
-        flat = dict(_flatten(self.model_dump(mode="json", exclude_none=True, by_alias=True), ""))
+        parts = {prefix.partition(".")[0] for prefix in prefixes}
+        values = self.model_dump(mode="json", include=parts, exclude_none=True, by_alias=True)
+        below = tuple(f"{prefix}." for prefix in prefixes)
         return {
             key: value
-            for key, value in flat.items()
-            if any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+            for key, value in _flatten(values, "")
+            if key in prefixes or key.startswith(below)
         }
 
 
@@ -249,11 +263,18 @@ def _say(fault: Any) -> str:
         return "should hold `key: value` lines"
     if kind == "none_required":
         return "cannot be given here; take it out"
+    if plain := PLAINLY.get(kind.removesuffix("_parsing").removesuffix("_type")):
+        return f"should be {plain}, not {_shown(fault['input'])}"
     if kind == "literal_error":
         guess = nearest(str(fault["input"]), re.findall("'([^']+)'", context["expected"]))
         return f"unknown value{guess}" if guess else f"should be {context['expected']}"
     message: str = fault["msg"]
     return message.removeprefix("Input ").removeprefix("Value error, ")
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _fields_at(loc: tuple[Any, ...]) -> list[str]:

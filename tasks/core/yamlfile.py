@@ -13,6 +13,12 @@ KeyPath = tuple[str | int, ...]
 SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Anchors let a few lines stand for billions, or for something that contains itself.
 DEEPEST, MOST = 40, 50_000
+# What the parser was at when it gave up, and what that most often comes from.
+OPENED = {
+    "while parsing a flow mapping": "a comma is missing, or the `{`",
+    "while parsing a flow sequence": "a comma is missing, or the `[`",
+    "while scanning a quoted scalar": "the quote",
+}
 
 
 class _Loader(SafeLoader):  # type: ignore[misc]  # one of two classes
@@ -111,5 +117,10 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
         return f"{number}: a tab; indent with spaces"
     if "could not determine a constructor" in problem:
         return f"{number}: an object tag; a recipe holds plain values only ({problem})"
+    if "mapping values are not allowed" in problem:
+        return f"{number}: a second `: ` in one line; put a value that holds it in quotes"
+    if error.context in OPENED and error.context_mark:
+        began = error.context_mark.line + 1
+        return f"{number}: not YAML: {OPENED[error.context]} of line {began} is not closed"
     where = f"{error.context}, " if error.context else ""
     return f"{number}: not YAML: {where}{problem}"

@@ -9,6 +9,7 @@ from typing import Any
 from doit.cmdparse import CmdParse, CmdParseError
 from doit.exceptions import InvalidCommand
 
+from ..engine import pipeline
 from ..errors import LoadError, nearest
 from . import terminal
 
@@ -40,7 +41,9 @@ class AnyOrder:
         except InvalidCommand as error:
             if error.not_found is None:
                 raise
-            raise no_task(error.not_found, [task.name for task in self.task_list]) from None
+            names = [task.name for task in self.task_list]
+            known = [*names, *pipeline.COMMANDS] if self.name == "run" else names
+            raise no_task(error.not_found, known) from None
 
 
 def no_task(word: str, names: Sequence[str]) -> LoadError:
@@ -59,8 +62,8 @@ def options_first(parser: CmdParse, words: Sequence[str], command: str) -> list[
     try:
         options, rest = getopt.gnu_getopt(words, short, long)
     except getopt.GetoptError as error:
-        known = [name.rstrip("=") for name in long]
-        guess = nearest(error.opt.lstrip("-"), known)
+        known = [f"--{name.rstrip('=')}" for name in long]
+        guess = nearest(f"--{error.opt}", known)
         raise LoadError(
             [f"{command}: {error.msg}{guess or f'; see `doit help {command}`'}"]
         ) from None

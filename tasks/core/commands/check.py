@@ -26,7 +26,7 @@ class Check(AnyOrder, DoitCmdBase):  # type: ignore[misc]  # doit is untyped
     def _execute(self, json: bool) -> int:
         names = self.sel_tasks if not self.sel_default_tasks else [t.name for t in self.task_list]
         bad = []
-        for name, recipe in stages(self.task_list, names):
+        for name, _, recipe in stages(self.task_list, names):
             receipt = manifest.read(paths.manifest(recipe.name, name))
             for path in _audit(receipt) if receipt else ():
                 bad.append({"task": f"{name}:{recipe.name}", "path": str(path)})

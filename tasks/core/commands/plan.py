@@ -33,20 +33,23 @@ class Plan(AnyOrder, DoitCmdBase):  # type: ignore[misc]  # doit is untyped
 
 
 class Why(AnyOrder, DoitCmdBase):  # type: ignore[misc]  # doit is untyped
-    """`doit why TASK`: all the reasons for one task."""
+    """`doit why TASK`: all the reasons for one task, or for all that would run of a model."""
 
     doc_purpose = "say why a task would run"
-    doc_usage = "TASK"
-    doc_description = None
+    doc_usage = "[STAGE:MODEL | MODEL ...]"
+    doc_description = "Of a model, or without a word: why each of its stages would run."
     cmd_options = (JSON,)
 
     def _execute(self, json: bool) -> int:
         found = steps(self.task_list, self.sel_tasks)
-        wanted = [step for step in found if step.task in self.sel_tasks] or found[-1:]
+        named = [step for step in found if step.task in self.sel_tasks]
+        wanted = named or [step for step in found if step.verdict != plan.FRESH]
         if json:
             terminal.write_json([asdict(step) for step in wanted])
-        else:
+        elif wanted:
             terminal.write(line for step in wanted for line in _reasons(step))
+        else:
+            console.say(f"nothing would run: {len(found)} stages are fresh")
         return 0
 
 

@@ -1,13 +1,31 @@
-"""`doit run`, which `doit` without a command is: doit's own, but for how it refuses words."""
+"""`doit run`, which `doit` without a command is: doit's own, but for what it refuses."""
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 from doit.cmd_run import Run as DoitRun
 
+from ..engine import missing
+from ..errors import LoadError
 from .anyorder import AnyOrder
+from .selection import stages
 
 
 class Run(AnyOrder, DoitRun):  # type: ignore[misc]  # doit is untyped
-    """Options may stand behind the tasks, and a task that there is not gets a guess."""
+    """Options may stand behind the tasks, and a task that there is not gets a guess.
+
+    A file that is not there is told before anything runs, unless people want to go on without.
+    """
 
     doc_purpose = "build tasks; what `doit` does without a command"
+
+    @functools.wraps(DoitRun._execute)  # doit goes by the names of its arguments
+    def _execute(self, **options: Any) -> int:
+        if not (options["continue_"] or options["single"]):
+            found = missing.faults(stages(self.task_list, self.sel_tasks))
+            if found:
+                raise LoadError(found)
+        code: int = super()._execute(**options)
+        return code

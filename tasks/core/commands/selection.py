@@ -9,6 +9,7 @@ from doit.control import TaskControl
 
 from ..engine import plan
 from ..engine.plan import Step
+from ..engine.stage import Stage
 from ..recipe import Recipe
 
 COLOURS = {plan.FRESH: "green", plan.RESTORE: "cyan", plan.RUN: "yellow"}
@@ -25,16 +26,16 @@ def steps(task_list: Sequence[Any], selected: Sequence[str]) -> list[Step]:
     return found
 
 
-def stages(task_list: Sequence[Any], names: Sequence[str]) -> list[tuple[str, Recipe]]:
-    """Return some tasks and all that they need, as pairs of stage and recipe."""
-    metas = [task.meta or {} for task in _closure(task_list, names)]
-    return [(meta["stage"], meta["recipe"]) for meta in metas if "recipe" in meta]
+def stages(task_list: Sequence[Any], names: Sequence[str]) -> list[tuple[str, Stage, Recipe]]:
+    """Return some tasks and all that they need: the stage's name, the stage, the recipe."""
+    metas = [task.meta for task in _closure(task_list, names) if "recipe" in (task.meta or {})]
+    return [(meta["stage"], meta["stages"][meta["stage"]], meta["recipe"]) for meta in metas]
 
 
 def _closure(task_list: Sequence[Any], selected: Sequence[str]) -> list[Any]:
     """Return the tasks that some tasks need, and they themselves, each after what it needs."""
     control = TaskControl(task_list)
-    control.process(selected)
+    control.process([*selected])  # doit takes the words out of the list as it reads them
     order: dict[str, Any] = {}
     # doit keeps what a task depends on in sets, whose order changes from one run to the next.
     place = {task.name: at for at, task in enumerate(task_list)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError
+from ..errors import UserError, beside
 from ..recipe import Recipe
 from ..toolchains import toolchain
 from . import manifest
@@ -64,4 +64,10 @@ def _digest(path: Path, recipe: Recipe) -> str:
     try:
         return of_file(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {recipe.file} names it") from None
+        raise missing(path, recipe) from None
+
+
+def missing(path: Path, recipe: Recipe) -> UserError:
+    """Return what to say of a file that a recipe names and that is not there."""
+    guess = beside(path) or "; correct the path there, or put the file here"
+    return UserError(f"{path}: no such file; {recipe.file} names it{guess}")

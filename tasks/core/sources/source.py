@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import console
 from ..engine import digests, manifest
-from ..errors import UserError
+from ..errors import UserError, beside
 from ..recipe import Recipe
 from ..sections import Base, Source
 from . import lockfile
@@ -170,7 +170,8 @@ def local(recipe: Recipe, source: Source, at: str) -> Path:
     assert source.path is not None
     folder = recipe.beside(source.path)
     if not folder.is_dir():
-        raise UserError(f"{recipe.file}: {at}.path: no folder {folder}; correct the path")
+        guess = beside(folder) or "; correct the path"
+        raise UserError(f"{recipe.file}: {at}.path: no folder {folder}{guess}")
     return folder
 
 

@@ -177,7 +177,7 @@ def test_a_reader_that_goes_away_is_no_error(built: Project) -> None:
         (["why", "bse:m"], "perhaps you meant 'base:m'?"),
         (["check", "bse:m"], "perhaps you meant 'base:m'?"),
         (["list", "bse:m"], "perhaps you meant 'base:m'?"),
-        (["base:m", "--alwas-execute"], "perhaps you meant 'always-execute'?"),
+        (["base:m", "--alwas-execute"], "perhaps you meant '--always-execute'?"),
     ],
 )
 def test_a_task_that_there_is_not_is_said(built: Project, words: list[str], near: str) -> None:

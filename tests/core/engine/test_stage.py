@@ -248,7 +248,7 @@ def test_a_file_that_is_missing_is_named_with_its_recipe(
     project: Project, recipe: Recipe, tmp_path: Path
 ) -> None:
     said = act(Made(files=[tmp_path / "none"]), recipe)
-    assert said == f"{tmp_path}/none: no such file; {recipe.file} names it"
+    assert said.startswith(f"{tmp_path}/none: no such file; {recipe.file} names it; correct")
 
 
 def test_ctrl_c_ends_the_build_and_leaves_nothing(project: Project, recipe: Recipe) -> None:

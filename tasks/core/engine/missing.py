@@ -1,0 +1,33 @@
+"""What recipes name and is not there: told before anything runs, not after hours of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ..errors import UserError
+from ..recipe import Recipe
+from ..sources import source
+from . import inputs, manifest
+from .stage import Stage
+
+SOURCES = ("base", "data", "adapter")
+
+
+def faults(stages: Iterable[tuple[str, Stage, Recipe]]) -> list[str]:
+    """Return one line for each file or folder that a stage would look for in vain."""
+    return list(dict.fromkeys(fault for each in stages for fault in _of(*each)))
+
+
+def _of(name: str, stage: Stage, recipe: Recipe) -> Iterator[str]:
+    part = getattr(recipe, name) if name in SOURCES else None
+    try:
+        if part and part.path:
+            source.local(recipe, part, name)
+        named = map(Path, stage.task(recipe).get("file_dep", ()))
+    except UserError as error:
+        yield str(error)
+        return
+    for path in named:
+        if path.name != manifest.NAME and not path.exists():
+            yield str(inputs.missing(path, recipe))

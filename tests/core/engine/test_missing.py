@@ -1,0 +1,61 @@
+"""What recipes name and is not there is told before anything runs."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tasks import STAGES
+from tasks.core import paths
+from tasks.core.engine import missing
+from tasks.core.recipe import Recipe
+from tests.conftest import Project, doit
+
+RECIPE = """
+base: {path: base}
+data: {path: dta, format: openai}
+train: {prompt_template: default, max_iters: 1, template: mine.py.j2}
+evaluate: {prompts: promts.jsonl}
+"""
+
+
+@pytest.fixture
+def recipe(project: Project) -> Recipe:
+    """A recipe with a base, and with two names that are misspelt."""
+    shutil.copytree(paths.ROOT / "recipes/tiny-agent/base", project.recipes / "m/base")
+    (project.recipes / "m/data").mkdir()
+    (project.recipes / "m/prompts.jsonl").touch()
+    return project.recipe("m", RECIPE)
+
+
+def faults(recipe: Recipe, *names: str) -> list[str]:
+    return missing.faults((name, STAGES[name], recipe) for name in names)
+
+
+def test_all_that_is_missing_is_told_in_one_go(project: Project, recipe: Recipe) -> None:
+    own, guess = project.recipes / "m", "perhaps you meant 'prompts.jsonl'?"
+    cure = "; correct the path there, or put the file here"
+    assert faults(recipe, "base", "data", "config", "train", "evaluate") == [
+        f"{recipe.file}: data.path: no folder {own}/dta, perhaps you meant 'data'?",
+        f"{own}/mine.py.j2: no such file; {recipe.file} names it{cure}",
+        f"{own}/promts.jsonl: no such file; {recipe.file} names it, {guess}",
+    ]
+
+
+def test_what_a_stage_before_will_make_is_not_missed(recipe: Recipe) -> None:
+    assert faults(recipe, "base", "merge", "card", "report") == []
+
+
+def test_nothing_runs_where_something_is_missing(project: Project, recipe: Recipe) -> None:
+    done = doit("data:m", "base:m", build=project.build, recipes=project.recipes)
+    assert done.returncode == 3
+    assert "no folder" in done.stderr
+    assert not (project.build / "m").exists()
+
+
+def test_people_may_go_on_without_it(project: Project, recipe: Recipe) -> None:
+    done = doit("-c", "data:m", "base:m", build=project.build, recipes=project.recipes)
+    assert done.returncode == 1
+    assert "ERROR: data:m: " in done.stderr
+    assert paths.manifest("m", "base").exists()
