@@ -16,6 +16,7 @@ from typing import Any
 from .core import catalog, kubernetes, paths, render, settings
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
+from .core.kubernetes import resources
 from .core.recipe import Recipe
 
 VERSION = 2
@@ -122,6 +123,7 @@ def told(recipe: Recipe) -> kubernetes.Facts:
         version=row.vllm.get("first") or "0.4.1",
         tags=("TEXT_GENERATION",) if row.modality == "text" else ("IMAGE_TO_TEXT",),
         provider=recipe.base.label.partition("/")[0] if recipe.base.hub else "own",
+        resources=resources.of(recipe),
     )
 
 

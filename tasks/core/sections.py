@@ -41,6 +41,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(
         frozen=True,
+        defer_build=True,
         extra="forbid",
         hide_input_in_errors=True,
         protected_namespaces=(),
@@ -305,11 +306,14 @@ class Upload(Section):
 
 
 class Onboard(Section):
-    """How the model centre gets the model."""
+    """How the model centre gets the model, and what its server takes: gigabytes and processors."""
 
     mount: Annotated[str, Field(pattern=r"^/[^\s]*[^/\s]$")] | None = None
     runtime: Name | None = None
     gpus: Natural = 1
+    gpu_memory: Natural | None = None
+    cpu: Natural | None = None
+    memory: Natural | None = None
     secret: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")] | None = None
 
 

@@ -14,6 +14,7 @@ from jsonschema import Draft7Validator
 
 from tasks import onboard
 from tasks.core import kubernetes, settings
+from tasks.core.sources import lockfile
 from tests.conftest import Project
 
 MOUNT = "base: {hub: THUDM/chatglm3-6b, trust_remote_code: true}\nonboard: {}\n"
@@ -242,6 +243,41 @@ def test_no_key_is_in_any_file(project: Project) -> None:
     files(project, BUCKET)
     for path in Path(project.build).rglob("*.yaml"):
         assert "s3cret" not in path.read_text(encoding="utf-8")
+
+
+NEEDS = "spec", "deployments", 0, "resourceRequirements"
+
+
+def needs(made: dict[str, list[dict[str, Any]]]) -> list[int]:
+    found: Any = made["modelspec.yaml"][0]
+    for step in NEEDS:
+        found = found[step]
+    return [found[number] for number in NUMBERS]
+
+
+def test_a_server_s_needs_follow_from_the_weights_size(project: Project) -> None:
+    recipe = project.recipe("m", MOUNT)
+    sizes = {"a.safetensors": 12_000_000_000, "b.safetensors": 500_000_000, "x.bin": 10**12}
+    lockfile.update(recipe, "base", files={name: {"size": n} for name, n in sizes.items()})
+    assert needs(files(project, MOUNT)) == [1, 17, 4, 21]
+
+
+def test_the_recipe_s_word_on_a_server_s_needs_counts(project: Project) -> None:
+    text = IMAGE.replace("onboard: {}", "onboard: {gpus: 2, gpu_memory: 80, cpu: 16, memory: 200}")
+    made = files(project, text)
+    assert needs(made) == [2, 80, 16, 200]
+    for name in ("mount", "image", "inferenceservice"):
+        text = yaml.safe_dump(made[f"{name}.yaml"][0])
+        assert re.search(r"requests:\s+cpu: '16'\s+memory: 200G", text)
+
+
+def test_without_a_word_nothing_is_requested_beside_gpus(project: Project) -> None:
+    (project.build / "m/base").mkdir(parents=True)
+    with (project.build / "m/base/model.safetensors").open("wb") as file:
+        file.truncate(3_000_000_000)
+    made = files(project, IMAGE)
+    assert needs(made) == [1, 6, 4, 11]
+    assert "requests" not in yaml.safe_dump_all(itertools.chain(*made.values()))
 
 
 def test_several_gpus_are_asked_for_and_used(project: Project) -> None:

@@ -98,7 +98,7 @@ def other(key: str, default: Any) -> Any:
     if isinstance(default, int):
         return default + 1
     if default is None and key.endswith(
-        ("priority", "maxContext", "maxResponse", "quoteMaxToken", "threads")
+        ("priority", "maxContext", "maxResponse", "quoteMaxToken", "threads", "cpu", "memory")
     ):
         return 3
     return "else"
