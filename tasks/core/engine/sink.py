@@ -14,7 +14,7 @@ from ..errors import UserError
 from . import digests
 
 if TYPE_CHECKING:
-    from ..sources.downloads import Remote
+    from ..sources.transfer import Remote
 
 
 class Progress:

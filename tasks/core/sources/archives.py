@@ -12,9 +12,9 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import UserError
 from ..sections import Source
-from . import downloads
+from . import downloads, transfer
 from . import source as sources
-from .downloads import Remote
+from .transfer import Remote
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 Open = Callable[[], IO[bytes]]
@@ -32,8 +32,9 @@ def fetch(source: Source, folder: Path) -> None:
     name = PurePosixPath(unquote(parts.path)).name
     sources.check_name(name, url)
     where = f"{parts.scheme}://{parts.netloc}"
-    with downloads.explained(name, where, "the URL's own key"):
-        size = -1 if downloads.place(digest).exists() else length(url)
+    with transfer.explained(name, where, "the URL's own key"):
+        here = downloads.place(digest)
+        size = here.stat().st_size if here.exists() else length(url)
         packed = name.endswith(SUFFIXES)
         remote = Remote(name, size, digest, url)
         downloads.fetch([remote], folder, {})

@@ -1,8 +1,7 @@
 """Fetch files whose size and digest are known beforehand: side by side, resumed, hashed in flight.
 
 A fetched file lies once in the build folder, by its digest, and stages link to it: two recipes with
-one base share the copy, and a new revision fetches only what changed.  huggingface_hub moves the
-bytes, whatever the server.
+one base share the copy, and a new revision fetches only what changed.
 """
 
 from __future__ import annotations
@@ -14,35 +13,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from .. import console, paths
 from ..engine import digests, manifest
-from ..engine.sink import Hasher, Progress, Sink
+from ..engine.sink import Hasher, Progress
 from ..errors import UserError
+from .transfer import Remote, transfer
 
 WORKERS = 8
-ATTEMPTS = 5
-PAUSE = 1.0
 # Left free: a disk that is full to the last byte stops more than us.
 RESERVE = 64 << 20
-BROKEN = (500, 502, 503, 504)
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A file to fetch.
-
-    Attributes:
-        path: where it belongs, below the stage's folder.
-        digest: `sha256:...`, or `git:...` for a Git object's SHA-1.
-    """
-
-    path: str
-    size: int
-    digest: str
-    url: str
 
 
 def place(digest: str) -> Path:
@@ -103,22 +84,6 @@ def fetch(
         console.clear()
     for remote in remotes:
         link(place(remote.digest), folder / remote.path)
-
-
-def head(url: str, headers: Mapping[str, str], most: int) -> bytes:
-    """Return the first bytes of a file; a server that knows no ranges is left after them."""
-    import httpx2
-    from huggingface_hub.utils._http import hf_raise_for_status
-
-    ranged = {**headers, "Range": f"bytes=0-{most - 1}"}
-    client, found = httpx2.Client(follow_redirects=True, timeout=30), b""
-    with client, client.stream("GET", url, headers=ranged) as answer:
-        hf_raise_for_status(answer)
-        for piece in answer.iter_bytes():
-            found += piece
-            if len(found) >= most:
-                break
-    return found[:most]
 
 
 def link(target: Path, at: Path) -> None:
@@ -195,7 +160,12 @@ def _get(
         if found and is_whole(found, remote.size, remote.digest) and _adopt(found, target):
             progress.add(remote.size)
             return None
-        return _transfer(remote, headers, progress)
+        partial = _partial(remote)
+        digest = transfer(remote, partial, headers, progress)
+        # One copy for all recipes: nobody should write to it in passing.
+        partial.chmod(0o444)
+        partial.rename(target)
+        return digest
 
 
 def _adopt(found: Path, target: Path) -> bool:
@@ -205,107 +175,6 @@ def _adopt(found: Path, target: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _transfer(remote: Remote, headers: Mapping[str, str], progress: Progress) -> str:
-    """Fetch a file into its partial, going on where that ends; a wrong one is fetched once anew."""
-    partial = _partial(remote)
-    for _ in range(2):
-        with partial.open("ab+") as file:
-            if file.seek(0, os.SEEK_END) > remote.size:
-                file.truncate(0)
-            sink = Sink(file, remote, progress)
-            progress.add(file.tell())
-            try:
-                _stream(remote, sink, headers, progress)
-            finally:
-                sink.close()
-            file.flush()
-            os.fsync(file.fileno())
-        if sink.hasher.agrees:
-            target = place(remote.digest)
-            # One copy for all recipes: nobody should write to it in passing.
-            partial.chmod(0o444)
-            partial.rename(target)
-            return f"sha256:{sink.hasher.sha256.hexdigest()}"
-        partial.unlink()
-        progress.done -= remote.size
-    raise UserError(
-        f"{remote.path}: the server sent other bytes than those with {remote.digest}, twice; "
-        "ask its owner, or take another mirror"
-    )
-
-
-def _stream(remote: Remote, sink: Sink, headers: Mapping[str, str], progress: Progress) -> None:
-    """Let huggingface_hub fetch the rest of a file; try again what may pass."""
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.file_download import http_get
-
-    # A compressed answer has no ranges.
-    own = {**headers, "Accept-Encoding": "identity"}
-    for attempt in range(ATTEMPTS):
-        try:
-            http_get(
-                remote.url,
-                sink,  # type: ignore[arg-type]  # all of BinaryIO that it uses
-                resume_size=sink.tell(),
-                headers=own,
-                expected_size=remote.size,
-            )
-        except HfHubHTTPError as error:
-            status = error.response.status_code
-            if status == 416:
-                sink.truncate()
-            elif status not in BROKEN or attempt == ATTEMPTS - 1:
-                raise
-        except (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.TimeoutException):
-            if attempt == ATTEMPTS - 1:
-                raise
-        except OSError as error:
-            # Without a number it is huggingface_hub's own: the answer ended early.
-            if error.errno is not None or attempt == ATTEMPTS - 1:
-                raise
-        else:
-            return
-        progress.stopped.wait(PAUSE * 2**attempt)
-    raise UserError(f"{remote.path}: the server does not send it; try again later")
-
-
-@contextmanager
-def explained(name: str, where: str, token: str) -> Iterator[None]:
-    """Turn what huggingface_hub raises into one clear message, without URLs that hold keys.
-
-    Args:
-        name: what is fetched; where: the server.
-        token: the variable that holds the token for it, or what else gives access.
-    """
-    import logging
-
-    import httpx2
-    from huggingface_hub import errors
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    # Ours say the same, once.
-    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
-    disable_progress_bars()
-    cures = {
-        401: f"set {token} to one that is valid, or unset it",
-        403: f"you may not read it; look at the rights of {token}",
-        404: "it is not there; correct the name, or run `doit update:MODEL` if it has moved",
-        429: f"too many requests; wait some minutes, or set {token} for a higher limit",
-    }
-    try:
-        yield
-    except errors.HfHubHTTPError as error:
-        status = error.response.status_code
-        cure = cures.get(status, "try again later")
-        raise UserError(f"{name}: {where} answers {status}: {cure}") from None
-    except (httpx2.TransportError, httpx2.InvalidURL) as error:
-        raise UserError(
-            f"{where}: no answer ({type(error).__name__}) for {name}; is the address right, and do "
-            "you need a proxy (https_proxy) or a mirror?"
-        ) from None
 
 
 @contextmanager

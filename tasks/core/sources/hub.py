@@ -15,8 +15,8 @@ from typing import Any
 
 from ..errors import UserError
 from ..sections import Data, Source
-from . import downloads
-from .downloads import Remote
+from . import downloads, transfer
+from .transfer import Remote
 
 DEFAULT_REVISION = "main"
 Files = dict[str, dict[str, Any]]
@@ -94,7 +94,7 @@ def head(source: Source, commit: str, path: str, most: int) -> bytes:
 
         kind, name = _kind(source), str(source.hub)
         url = hf_hub_url(name, path, repo_type=kind, revision=commit, endpoint=endpoint())
-        return downloads.head(url, build_hf_headers(), most)
+        return transfer.head(url, build_hf_headers(), most)
 
 
 def endpoint() -> str:
@@ -109,7 +109,7 @@ def explained(source: Source) -> Iterator[None]:
 
     name, where = source.label, endpoint()
     try:
-        with downloads.explained(name, where, "HF_TOKEN"):
+        with transfer.explained(name, where, "HF_TOKEN"):
             try:
                 yield
             except errors.GatedRepoError as error:

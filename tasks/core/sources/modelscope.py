@@ -15,8 +15,8 @@ from urllib.parse import quote
 from ..engine import manifest
 from ..errors import UserError
 from ..sections import Data, Source
-from . import downloads
-from .downloads import Remote
+from . import downloads, transfer
+from .transfer import Remote
 
 DEFAULT_REVISION = "master"
 # A listing of models ends here without a word (modelscope_hub: REPO_FILES_TRUNCATION_LIMIT).
@@ -31,7 +31,7 @@ def resolve(source: Source) -> tuple[str, dict[str, dict[str, Any]]]:
     Raises:
         UserError: no such repository or revision, no access, no network, too many files.
     """
-    with downloads.explained(source.label, endpoint(), TOKEN):
+    with transfer.explained(source.label, endpoint(), TOKEN):
         entries = list(_entries(source))
     files: dict[str, dict[str, Any]] = {
         entry["Path"]: {
@@ -53,7 +53,7 @@ def fetch(source: Source, commit: str, files: Mapping[str, Mapping[str, Any]], i
         Remote(path, file["size"], file["digest"], _url(source, path, file["commit"]))
         for path, file in files.items()
     ]
-    with downloads.explained(source.label, endpoint(), TOKEN):
+    with transfer.explained(source.label, endpoint(), TOKEN):
         downloads.fetch(remotes, into, _headers())
 
 
@@ -63,8 +63,8 @@ def head(source: Source, commit: str, path: str, most: int) -> bytes:
     Raises:
         UserError: no access, no network.
     """
-    with downloads.explained(source.label, endpoint(), TOKEN):
-        return downloads.head(_url(source, path, commit), _headers(), most)
+    with transfer.explained(source.label, endpoint(), TOKEN):
+        return transfer.head(_url(source, path, commit), _headers(), most)
 
 
 def endpoint() -> str:

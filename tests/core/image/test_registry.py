@@ -12,6 +12,8 @@ from tasks.core.errors import UserError
 from tasks.core.image import blobupload, reference, refusals, transport
 from tasks.core.image.reference import Reference
 from tasks.core.image.registry import Registry
+from tests.services import faults
+from tests.services.registry import Registry as Server
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -80,6 +82,24 @@ def test_plain_http_is_for_the_loopback_and_what_is_named(
     monkeypatch.setenv("MODELWRIGHT_REGISTRY_INSECURE", "other.example, named.example:80")
     settings.current.cache_clear()
     assert transport.may_be_plain(host) is is_plain
+
+
+@pytest.mark.needs("docker-registry")
+def test_a_proxy_is_used_and_never_for_this_machine(
+    plain_registry: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELWRIGHT_REGISTRY_INSECURE", "registry.invalid")
+    settings.current.cache_clear()
+    with faults.proxy(plain_registry.host) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://{proxy.host}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.setenv(name, "")
+        with Registry("registry.invalid") as there:
+            assert there.blob_size("llms/m", DIGEST) is None
+        assert len(proxy.seen) == 2
+        with Registry(plain_registry.host) as there:
+            assert there.blob_size("llms/m", DIGEST) is None
+        assert len(proxy.seen) == 2
 
 
 def test_docker_hub_s_api_has_a_name_of_its_own() -> None:

@@ -13,6 +13,7 @@ from tasks import data
 from tasks.core import paths
 from tasks.core.engine import digests, stage
 from tasks.core.errors import LoadError
+from tasks.core.sources import archives
 from tests.conftest import Project
 from tests.core.sources.test_hub import content
 from tests.services import web
@@ -73,6 +74,16 @@ def test_an_archive_is_unpacked_and_not_kept(
 def test_a_plain_file_is_taken_as_it_is(project: Project, served: Web) -> None:
     assert build(project, served, "d.jsonl", b"{}") == ""
     assert content(paths.output("m", "data")) == {"d.jsonl": b"{}"}
+
+
+def test_a_file_that_is_here_already_is_not_asked_for(project: Project, served: Web) -> None:
+    assert build(project, served, "d.jsonl", b"{}") == ""
+    served.asked.clear()
+    source = project.recipe("m", (project.recipes / "m.yaml").read_text()).data
+    assert source
+    archives.fetch(source, project.build / "again")
+    assert (project.build / "again/d.jsonl").read_bytes() == b"{}"
+    assert served.asked == []
 
 
 def test_patterns_choose_from_an_archive(project: Project, served: Web) -> None:

@@ -25,7 +25,7 @@ from tasks.core import paths
 from tasks.core.engine import digests, manifest, pipeline, stage
 from tasks.core.engine.sink import Sink
 from tasks.core.recipe import Recipe
-from tasks.core.sources import downloads
+from tasks.core.sources import downloads, transfer
 from tests.conftest import Project
 from tests.services.hub import Fault, Hub
 
@@ -51,7 +51,7 @@ def model(size: int = 40_000) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "PAUSE", 0.01)
+    monkeypatch.setattr(transfer, "PAUSE", 0.01)
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
 
@@ -208,7 +208,7 @@ def test_what_passes_is_overcome(project: Project, served: Hub, fault: Fault) ->
 def test_a_cut_file_goes_on_where_it_ended(
     project: Project, served: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 10_000)
+    monkeypatch.setattr(transfer, "BLOCK", 10_000)
     served.faults["model.safetensors"] = Fault(times=1, cut=30_000)
     assert build(project.recipe("m", RECIPE)) == ""
     size = (paths.output("m", "base") / "model.safetensors").stat().st_size

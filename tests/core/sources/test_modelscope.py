@@ -12,7 +12,7 @@ from tasks import data
 from tasks.core import paths
 from tasks.core.engine import digests, stage
 from tasks.core.sections import Data
-from tasks.core.sources import modelscope
+from tasks.core.sources import modelscope, transfer
 from tests.conftest import Project
 from tests.core.sources.test_hub import build, content, lock, model
 from tests.services import web
@@ -55,7 +55,7 @@ def test_the_files_come_in_by_the_commit_that_changed_them(project: Project, ser
 def test_a_cut_file_goes_on_where_it_ended(
     project: Project, served: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 10_000)
+    monkeypatch.setattr(transfer, "BLOCK", 10_000)
     recipe = project.recipe("m", RECIPE)
     from tasks import base
 

@@ -1,0 +1,167 @@
+"""Bytes from a server into a file: tried again, gone on with, hashed on their way.
+
+The requests are huggingface_hub's, whatever the server.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..engine.sink import Progress, Sink
+from ..errors import UserError
+
+ATTEMPTS = 5
+PAUSE = 1.0
+BLOCK = 1 << 20
+BROKEN = (500, 502, 503, 504)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file to fetch.
+
+    Attributes:
+        path: where it belongs, below the stage's folder.
+        digest: `sha256:...`, or `git:...` for a Git object's SHA-1.
+    """
+
+    path: str
+    size: int
+    digest: str
+    url: str
+
+
+def transfer(remote: Remote, partial: Path, headers: Mapping[str, str], progress: Progress) -> str:
+    """Fetch a file, going on where it ends; one that turns out wrong is fetched once anew.
+
+    Returns its sha256.
+
+    Raises:
+        UserError: the server sends other bytes than it promised.
+    """
+    for _ in range(2):
+        with partial.open("ab+") as file:
+            if file.seek(0, os.SEEK_END) > remote.size:
+                file.truncate(0)
+            sink = Sink(file, remote, progress)
+            progress.add(file.tell())
+            try:
+                _stream(remote, sink, headers, progress)
+            finally:
+                sink.close()
+            file.flush()
+            os.fsync(file.fileno())
+        if sink.hasher.agrees:
+            return f"sha256:{sink.hasher.sha256.hexdigest()}"
+        partial.unlink()
+        progress.done -= remote.size
+    raise UserError(
+        f"{remote.path}: the server sent other bytes than those with {remote.digest}, twice; "
+        "ask its owner, or take another mirror"
+    )
+
+
+def head(url: str, headers: Mapping[str, str], most: int) -> bytes:
+    """Return the first bytes of a file; a server that knows no ranges is left after them."""
+    import httpx2
+    from huggingface_hub.utils._http import hf_raise_for_status
+
+    ranged = {**headers, "Range": f"bytes=0-{most - 1}"}
+    client, found = httpx2.Client(follow_redirects=True, timeout=30), b""
+    with client, client.stream("GET", url, headers=ranged) as answer:
+        hf_raise_for_status(answer)
+        for piece in answer.iter_bytes():
+            found += piece
+            if len(found) >= most:
+                break
+    return found[:most]
+
+
+def _stream(remote: Remote, sink: Sink, headers: Mapping[str, str], progress: Progress) -> None:
+    """Fetch the rest of a file; try again what may pass, for as long as it gets on."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    failures = 0
+    while sink.tell() < remote.size:
+        before = sink.tell()
+        fault: Exception | None = None
+        try:
+            _ask(remote.url, sink, headers)
+        except HfHubHTTPError as error:
+            if error.response.status_code == 416:
+                sink.truncate()
+            elif error.response.status_code not in BROKEN:
+                raise
+            fault = error
+        except (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.TimeoutException) as error:
+            fault = error
+        failures = 0 if sink.tell() > before else failures + 1
+        if failures == ATTEMPTS:
+            raise fault or UserError(f"{remote.path}: the server does not send it; try again later")
+        if fault:
+            progress.stopped.wait(PAUSE * 2**failures)
+
+
+def _ask(url: str, sink: Sink, headers: Mapping[str, str]) -> None:
+    """Write what a server sends from the sink's end on.
+
+    huggingface_hub's own `http_get` gathers 10 MiB at a time, which costs twice the time of all
+    else, and refuses files of more than 50 GB.
+    """
+    from huggingface_hub.constants import HF_HUB_DOWNLOAD_TIMEOUT
+    from huggingface_hub.utils._http import hf_raise_for_status, http_stream_backoff
+
+    # A compressed answer has no ranges.
+    asked = {**headers, "Accept-Encoding": "identity"}
+    if start := sink.tell():
+        asked["Range"] = f"bytes={start}-"
+    how: Any = {"retry_on_exceptions": (), "retry_on_status_codes": (408, 429)}
+    timeout = HF_HUB_DOWNLOAD_TIMEOUT
+    with http_stream_backoff("GET", url, headers=asked, timeout=timeout, **how) as answer:
+        hf_raise_for_status(answer)
+        if start and answer.status_code == 200:  # a server without ranges
+            sink.truncate()
+        for block in answer.iter_bytes(BLOCK):
+            sink.write(block)
+
+
+@contextmanager
+def explained(name: str, where: str, token: str) -> Iterator[None]:
+    """Turn what huggingface_hub raises into one clear message, without URLs that hold keys.
+
+    Args:
+        name: what is fetched; where: the server.
+        token: the variable that holds the token for it, or what else gives access.
+    """
+    import logging
+
+    import httpx2
+    from huggingface_hub import errors
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    # Ours say the same, once.
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
+    disable_progress_bars()
+    cures = {
+        401: f"set {token} to one that is valid, or unset it",
+        403: f"you may not read it; look at the rights of {token}",
+        404: "it is not there; correct the name, or run `doit update:MODEL` if it has moved",
+        429: f"too many requests; wait some minutes, or set {token} for a higher limit",
+    }
+    try:
+        yield
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        cure = cures.get(status, "try again later")
+        raise UserError(f"{name}: {where} answers {status}: {cure}") from None
+    except (httpx2.TransportError, httpx2.InvalidURL) as error:
+        raise UserError(
+            f"{where}: no answer ({type(error).__name__}) for {name}; is the address right, and do "
+            "you need a proxy (https_proxy) or a mirror?"
+        ) from None
