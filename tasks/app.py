@@ -114,7 +114,7 @@ def update(recipe: Recipe) -> None:
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
-    from .core.fastgpt import configfile, entry, passwords
+    from .core.fastgpt import configtext, entry, passwords
 
     made = values(recipe)
     if wrong := entry.faults(recipe, made, entry.context_length(recipe)):
@@ -122,7 +122,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     images = composefile.images(recipe)
     text = composefile.text(images)
     pins.mention(recipe, images.values())
-    (folder / "config.json").write_text(configfile.alone(made), encoding="utf-8")
+    (folder / "config.json").write_text(configtext.alone(made), encoding="utf-8")
     (folder / "docker-compose.yml").write_text(text, encoding="utf-8")
     example = "".join(f"{name}=\n" for name in passwords.needed(text))
     (folder / "env.example").write_text(example, encoding="utf-8")

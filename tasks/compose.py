@@ -16,8 +16,8 @@ from .core.engine import manifest
 from .core.engine.stage import Facts, TaskDict
 from .core.recipe import Recipe
 from .core.sections import Serve
-from .core.serving import vllm
-from .core.xinference import server
+from .core.vllm import server as vllm
+from .core.xinference import server as xinference
 
 VERSION = 1
 
@@ -61,8 +61,8 @@ def variables(recipe: Recipe) -> dict[str, Any]:
     return {
         **common,
         "image": pins.pinned(recipe, settings.current().xinference_image),
-        "port": server.PORT,
-        "models": server.MODELS,
+        "port": xinference.PORT,
+        "models": xinference.MODELS,
         "build": "../..",
         "folder": f"{recipe.name}/{recipe.weights}",
         "own": _own(recipe),

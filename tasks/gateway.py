@@ -19,6 +19,7 @@ from .core.engine.manifest import Manifest
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.recipe import Recipe
+from .core.serving.address import address
 
 if TYPE_CHECKING:
     from .core.gateways import Channel, Gateway
@@ -102,7 +103,6 @@ def channel(recipe: Recipe) -> Channel:
         UserError: nothing says where the model is served.
     """
     from .core.gateways import Channel
-    from .core.serving.webapi import address
 
     assert recipe.gateway is not None
     where = upstream(recipe)
@@ -122,7 +122,7 @@ def channel(recipe: Recipe) -> Channel:
 
 
 def settle(recipe: Recipe) -> None:
-    """Make the project's mark, which the channel is to bear."""
+    """Make the mark that the channel is to bear."""
     identity.settle(recipe)
 
 
@@ -162,7 +162,7 @@ def undo(recipe: Recipe, receipt: Manifest | None) -> list[str]:
 
 
 def _gateway(recipe: Recipe, timeout: float | None = None) -> Gateway:
-    """Return the gateway of the settings, where this project's channels are known."""
+    """Return the gateway of the settings, which knows this recipe's channels."""
     from .core import gateways
     from .core.serving import webapi
 

@@ -20,7 +20,7 @@ from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.sections import Serve
-from .core.serving import vllm
+from .core.vllm import backend as vllm
 from .core.xinference import backend as xinference
 
 VERSION = 1
@@ -52,7 +52,7 @@ def key(recipe: Recipe) -> dict[str, Any]:
 
 
 def settle(recipe: Recipe) -> None:
-    """Make the project's mark, which a registration is to bear; vLLM takes none."""
+    """Make the mark that a registration is to bear; vLLM takes none."""
     if backend(recipe) is xinference:
         identity.settle(recipe)
 

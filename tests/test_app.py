@@ -22,7 +22,16 @@ from tasks.core import paths, pins, settings
 from tasks.core.engine import manifest
 from tasks.core.engine.manifest import Manifest
 from tasks.core.errors import UserError
-from tasks.core.fastgpt import client, composefile, configfile, entry, home, passwords, stack
+from tasks.core.fastgpt import (
+    client,
+    composefile,
+    configfile,
+    configtext,
+    entry,
+    passwords,
+    records,
+    stack,
+)
 from tasks.core.recipe import Recipe
 from tasks.core.sources import lockfile
 from tests.conftest import Project
@@ -279,7 +288,7 @@ def test_tools_are_chosen_where_the_served_model_was_seen_to_call_them(project: 
 
 def test_whole_numbers_are_written_without_a_point(project: Project) -> None:
     text = "base: {hub: gpt2}\napp: {fastgpt: {maxTemperature: 1.0}}\n"
-    assert '"maxTemperature": 1,' in configfile.alone(app.values(project.recipe("m", text)))
+    assert '"maxTemperature": 1,' in configtext.alone(app.values(project.recipe("m", text)))
 
 
 def test_every_value_that_the_model_cannot_keep_is_named(project: Project) -> None:
@@ -364,10 +373,10 @@ def test_unship_leaves_the_file_as_it_was(site: Site, project: Project) -> None:
 )
 def test_what_was_put_in_comes_out_and_leaves_no_trace(text: str) -> None:
     path = Path("config.json")
-    new = configfile.merge(text, json.loads(ENTRY), path)
+    new = configtext.merge(text, json.loads(ENTRY), path)
     assert MODEL in new
     with_list = "llmModels" not in text
-    assert configfile.without(new, MODEL, path, with_list=with_list) == text
+    assert configtext.without(new, MODEL, path, with_list=with_list) == text
 
 
 @pytest.mark.parametrize("site", ["4.8.14", "4.15.1"], indirect=True)
@@ -591,7 +600,7 @@ def test_a_first_run_that_fails_does_not_lose_what_was_there(
 ) -> None:
     before = {"model": MODEL, "name": "theirs", "maxContext": 1}
     if site.server.in_database:
-        site.server.keep(MODEL, client.metadata(before))
+        site.server.keep(MODEL, records.metadata(before))
     site.config.write_text(json.dumps({"llmModels": [before]}))
 
     def fails(*_: Any) -> None:
@@ -627,11 +636,42 @@ def test_a_newer_fastgpt_gets_the_model_into_its_database(site: Site, project: P
     kept = site.server.database[1]
     assert kept["model"] == MODEL
     assert kept["metadata"]["isActive"] is True
-    assert client.differences(kept, client.metadata(json.loads(ENTRY))) == []
+    assert records.differences(kept, records.metadata(json.loads(ENTRY))) == []
     assert site.server.database[0] == before
     assert site.config.read_text() == CONFIG
     assert "GET /api/core/ai/model/test" in site.server.lines("GET")
     assert app.drifted(recipe) == ""
+
+
+@pytest.mark.parametrize("text", [RECIPE, "base: {hub: gpt2}\napp: {fastgpt: {}}\n"])
+def test_every_field_is_one_that_the_sources_define(project: Project, text: str) -> None:
+    values = app.values(project.recipe("m", text))
+    assert set(values) == set(fastgpt.Entry.model_fields)
+    fastgpt.Entry(**values)
+    kept = records.metadata(values)
+    assert set(kept) == set(fastgpt.Record.model_fields)
+    assert {name for name in kept if kept[name] is not None} >= fastgpt.REQUIRED
+
+
+@pytest.mark.parametrize("site", ["4.16.2"], indirect=True)
+def test_a_release_that_keeps_only_what_its_schema_has_is_content(
+    site: Site, project: Project
+) -> None:
+    recipe = made(project)
+    assert "customCQPrompt" not in site.server.database[0]["metadata"]
+    assert app.drifted(recipe) == ""
+    text = RECIPE + "    customCQPrompt: Split.\n"
+    with pytest.raises(UserError, match="took 'llama-3-instruct' and has another customCQPrompt"):
+        made(project, text)
+
+
+@pytest.mark.parametrize("site", ["4.16.3"], indirect=True)
+def test_a_release_with_another_api_is_told_and_left_alone(site: Site, project: Project) -> None:
+    with pytest.raises(UserError, match=r"^FastGPT 4\.16\.3: keeps models in a way of its own"):
+        made(project)
+    assert not site.server.lines("PUT", "DELETE")
+    assert all("login" in line for line in site.server.lines("POST"))
+    assert site.config.read_text() == CONFIG
 
 
 @databases
@@ -784,11 +824,24 @@ def test_a_wrong_setting_is_one_clear_error(
     values: dict[str, str],
     told: str,
 ) -> None:
-    monkeypatch.setattr(home, "START", 0.0)
+    monkeypatch.setattr("tasks.core.fastgpt.site.START", 0.0)
     use(monkeypatch, **{k: v.format(folder=site.folder) for k, v in values.items()})
     with pytest.raises(UserError, match=told) as failure:
         made(project)
     assert "wrong-of-a-test" not in str(failure.value)
+    assert site.config.read_text() == CONFIG
+
+
+@pytest.mark.parametrize("site", ["4.8.14", "4.15.1"], indirect=True)
+def test_an_address_that_is_no_fastgpt_s_is_told(
+    site: Site, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.core.fastgpt.site.START", 0.0)
+    use(monkeypatch, dir="")
+    site.server.broken = True
+    told = rf"FastGPT at {site.server.url}: .* an answer that is not JSON .*is MODELWRIGHT_FASTGPT"
+    with pytest.raises(UserError, match=told):
+        made(project)
     assert site.config.read_text() == CONFIG
 
 

@@ -177,7 +177,7 @@ def test_unship_leaves_what_others_made_since(project: Project, there: Xinferenc
     assert "m" not in there.registered
 
 
-def test_another_project_s_model_of_the_name_is_left_alone(
+def test_another_recipe_s_model_of_the_name_is_left_alone(
     project: Project, there: Xinference
 ) -> None:
     made = recipe(project)
@@ -186,18 +186,18 @@ def test_another_project_s_model_of_the_name_is_left_alone(
     stage.clean("serve", made)
     (project.recipes / "m.lock").unlink()
     there.did()
-    told = rf"'m' \(m\), and is left alone; .* put `project: {{id: {owner}}}` into the lock"
+    told = rf"'m' \(m\), and is left alone; .* put `owner: {{id: {owner}}}` into its lock"
     with pytest.raises(UserError, match=told):
         ship(made)
     del there.running["m"]
-    with pytest.raises(UserError, match=f"registered by others, .* {owner}}}` into the lock"):
+    with pytest.raises(UserError, match=f"registered by others, .* {owner}}}` into its lock"):
         ship(made)
     assert unship(made) == ""
     assert there.did() == []
     assert "m" in there.registered
 
 
-def test_a_mark_without_a_project_is_known_by_the_receipt_and_gets_one(
+def test_a_mark_without_an_owner_is_known_by_the_receipt_and_gets_one(
     project: Project, there: Xinference
 ) -> None:
     made = recipe(project)

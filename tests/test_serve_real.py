@@ -16,13 +16,16 @@ from typing import Any
 import httpx
 import pytest
 
+from tasks.core import paths
 from tasks.core.toolchains import toolchain
 from tests.conftest import doit
 from tests.services.process import free_port
 
 # Everything of one test together; a machine that is busy is given time, one that hangs is not.
 LIMIT = 400.0
-XINFERENCE = "MODELWRIGHT_XINFERENCE"
+XINFERENCE, EVALUATE = "MODELWRIGHT_XINFERENCE", "MODELWRIGHT_EVALUATE_ENDPOINT"
+# How many held-out prompts the server is asked.
+COUNT = 12
 
 
 @pytest.fixture(scope="session")
@@ -53,10 +56,21 @@ class Model:
         }
         self.serve("{name: tiny-tools, tool_parser: qwen}")
 
-    def serve(self, part: str, source: str = "base: {path: merge}") -> None:
+    def serve(self, part: str, source: str = "base: {path: merge}", more: str = "") -> None:
         """Write the recipe."""
-        text = f"{source}\nserve: {part}\n"
+        text = f"{source}\nserve: {part}\n{more}"
         (self.recipes / "tiny.yaml").write_text(text)
+
+    def evaluate(self, count: int) -> list[Any]:
+        """Have the server answer held-out prompts in the place of the weights; return the rows."""
+        lines = (paths.ROOT / "recipes/tiny-agent/prompts.jsonl").read_text().splitlines(True)
+        (self.recipes / "tiny/prompts.jsonl").write_text("".join(lines[:count]))
+        part = "{prompts: prompts.jsonl, max_new_tokens: 72, batch_size: 4, served: {base: tiny}}"
+        self.serve("{name: tiny}", more=f"evaluate: {part}\n")
+        self.doit("evaluate:tiny", options={**self.options, EVALUATE: f"{self.url}/v1"})
+        self.serve("{name: tiny}")
+        report = json.loads((self.build / "tiny/evaluate/report.json").read_text())
+        return list(report["prompts"])
 
     def doit(self, *words: str, status: int = 0, options: dict[str, str] | None = None) -> str:
         """Run doit; return what it prints."""
@@ -110,7 +124,7 @@ def members(session: int) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_model_is_served_lost_found_out_repaired_and_taken_away(model: Model) -> None:
+def test_a_model_is_served_lost_found_out_repaired_and_taken_away(model: Model, tiny: Path) -> None:
     started = time.monotonic()
     model.doit("ship:tiny")
     assert model.served() == ["tiny-tools"]
@@ -137,6 +151,11 @@ def test_a_model_is_served_lost_found_out_repaired_and_taken_away(model: Model) 
     model.doit("ship:tiny")
     assert model.made("answers.json")[1]["called"]
     assert model.made("manifest.json")["facts"]["uid"] != first["facts"]["uid"]
+
+    # Asked by OpenAI's protocol, it answers as the weights did that xtuner asked.
+    rows = model.evaluate(COUNT)
+    weights = json.loads((tiny / "evaluate/report.json").read_text())["prompts"][:COUNT]
+    assert [row["base"]["answer"] for row in rows] == [row["tuned"]["answer"] for row in weights]
 
     # Killed, it leaves children that hold its port; and from here on it wants a login.
     session = model.process()

@@ -29,24 +29,33 @@ This page is made from the code by `python -m tasks.core.errorpage`.
 """
 # The parts of the page, in order, and the modules of each; the rest comes last.
 PARTS = (
-    ("Recipes", r"core/(recipe|sections|yamlfile|prompts|inputs|checkpoints)\.py"),
-    ("Settings", r"core/(settings|pools)\.py"),
-    ("Commands", r"core/(\w*command\w*|new\w+|compare|basefacts|survey|anyorder|report/.*)\.py"),
-    ("Bases, data and adapters from elsewhere", r"core/(sources/.*|sink)\.py|base\.py|data\.py"),
+    (
+        "Recipes",
+        r"core/(recipe|sections|yamlfile|evaluation/prompts|engine/inputs|training/checkpoints)\.py",
+    ),
+    ("Settings", r"core/(settings|engine/pools)\.py"),
+    ("Commands", r"core/(commands|compare|new|report)/.*"),
+    (
+        "Bases, data and adapters from elsewhere",
+        r"core/(sources/.*|engine/sink)\.py|base\.py|data\.py",
+    ),
     ("Datasets", r"convert\.py|core/xtuner/rows\.py|core/xtuner/convert\.py"),
-    ("Toolchains", r"core/(toolchain|torchbuild|interpreters)\.py"),
+    ("Toolchains", r"core/toolchains/.*"),
     (
         "Training",
-        r"(config|train|select)\.py|core/((launching|xtuner)/.*|(process|render|preset\w*)\.py)",
+        r"(config|train|select)\.py|core/((launching|xtuner|preset)/.*|(engine/process|render)\.py)",
     ),
     ("Adapter and merge", r"(adapter|merge)\.py|core/model/.*"),
-    ("Evaluation", r"evaluate\.py|core/(answers|endpoint|toolcall)\.py"),
+    ("Evaluation", r"evaluate\.py|core/evaluation/.*"),
     ("Images and registries", r"(dockerfile|image|push)\.py|core/(image/.*|modelfiles)\.py"),
-    ("S3 and the stores", r"(upload|archive)\.py|core/(s3\w*|shared|store|digests)\.py"),
+    ("S3 and the stores", r"(upload|archive)\.py|core/(s3/.*|engine/(shared|store|digests)\.py)"),
     ("Model centre and catalogue", r"onboard\.py|core/(catalog|kubernetes)\.py"),
-    ("Serving", r"(serve|compose)\.py|core/(xinference/.*|(serv\w+|vllm|chatmodel|daemon)\.py)"),
-    ("Gateway and FastGPT", r"(gateway|app)\.py|core/((gateways|fastgpt)/.*|json5\w*\.py)"),
-    ("Containers and servers", r"core/(container|webapi|shipping)\.py"),
+    (
+        "Containers and servers",
+        r"core/(pins|identity|serving/(address|container|webapi)|engine/shipping)\.py",
+    ),
+    ("Serving", r"(serve|compose)\.py|core/(serving|xinference|vllm)/.*"),
+    ("Gateway and FastGPT", r"(gateway|app)\.py|core/(gateways|fastgpt)/.*"),
     ("Everything else", r".*"),
 )
 

@@ -1,8 +1,8 @@
 """Whose a thing is that we leave at a server which others use, too.
 
-Two projects may each have a model of the same name.  So what we make out there bears a mark of the
-project, made once at random and kept in the recipe's lock: it stays when folders move, and who
-shares the recipe shares it.
+Two recipes, in one project or in two, may each have a model of the same name.  So what we make out
+there names its owner: a mark made once at random and kept in the recipe's lock.  It stays when
+folders move, and who shares the recipe shares it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from . import console
 from .recipe import Recipe
 from .sources import lockfile
 
-PART, KEY = "project", "id"
+PART, KEY = "owner", "id"
 
 
 def known(recipe: Recipe) -> str:
-    """Return the project's mark, or nothing where none was made yet."""
+    """Return the recipe's mark, or nothing where none was made yet."""
     return str(lockfile.read(recipe, PART).get(KEY, ""))
 
 
@@ -25,12 +25,12 @@ def settle(recipe: Recipe) -> None:
     """Make the mark, unless that is done."""
     if not known(recipe):
         lockfile.update(recipe, PART, **{KEY: str(uuid.uuid4())})
-        console.say(f"   {lockfile.path(recipe).name} has this project's mark now; commit it")
+        console.say(f"   {lockfile.path(recipe).name} has a mark for what is made now; commit it")
 
 
 def adopt(other: str) -> str:
-    """Return what to do where a thing bears another mark, for messages."""
+    """Return what to do where a thing names another owner, for messages."""
     return (
-        f"where that project is this one, put `{PART}: {{{KEY}: {other}}}` into the lock beside "
-        "the recipe"
+        f"where that is this recipe in another checkout, put `{PART}: {{{KEY}: {other}}}` into its "
+        "lock here, too"
     )

@@ -1,11 +1,13 @@
-"""FastGPT as its sources have it: 4.8.14 with its file, 4.8.23 and 4.15 with their database."""
+"""FastGPT as its sources have it: 4.8.14 with its file, 4.8.23, 4.15 and 4.16 with a database."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.fastgpt import json5
 from tests.services.jsonserver import HTML, Reply, Request, Service
@@ -14,6 +16,58 @@ PASSWORD, ROOT_KEY, KEY = "password-of-a-test", "root-key-of-a-test", "fastgpt-k
 COOKIE = "session-of-a-test"
 HIDDEN = ("customCQPrompt", "customExtractPrompt", "defaultSystemChatPrompt")
 DEPRECATED = ("datasetProcess", "usedInClassify", "usedInExtractFields", "usedInToolCall")
+
+
+class Entry(BaseModel):
+    """packages/global/core/ai/model.d.ts of 4.8.14, LLMModelItemType: a model of config.json.
+
+    FastGPT takes what it is given; here another name or type is refused, so that a slip is seen.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    model: str = ""
+    name: str = ""
+    maxContext: int = 0  # noqa: N815
+    maxResponse: int = 0  # noqa: N815
+    quoteMaxToken: int = 0  # noqa: N815
+    maxTemperature: float | None = None  # noqa: N815
+    charsPointsPrice: float | None = None  # noqa: N815
+    censor: bool | None = None
+    vision: bool | None = None
+    datasetProcess: bool | None = None  # noqa: N815
+    usedInClassify: bool | None = None  # noqa: N815
+    usedInExtractFields: bool | None = None  # noqa: N815
+    usedInToolCall: bool | None = None  # noqa: N815
+    usedInQueryExtension: bool | None = None  # noqa: N815
+    functionCall: bool = False  # noqa: N815
+    toolChoice: bool = False  # noqa: N815
+    customCQPrompt: str = ""  # noqa: N815
+    customExtractPrompt: str = ""  # noqa: N815
+    defaultSystemChatPrompt: str | None = None  # noqa: N815
+    defaultConfig: dict[str, Any] | None = None  # noqa: N815
+
+
+class Record(Entry):
+    """LLMModelItemType from 4.8.20 on: a model of the database."""
+
+    type: Literal["llm"] = "llm"
+    provider: str = ""
+    isActive: bool | None = None  # noqa: N815
+    isCustom: bool | None = None  # noqa: N815
+
+
+# LLMModelItemSchema of 4.16: what is not in it, and not optional there, is not kept.
+SCHEMA = {
+    "type", "provider", "model", "name", "isActive", "isCustom", "charsPointsPrice", "maxContext",
+    "maxResponse", "quoteMaxToken", "maxTemperature", "censor", "vision", "functionCall",
+    "toolChoice", "defaultSystemChatPrompt", "defaultConfig", "datasetProcess", "usedInClassify",
+    "usedInExtractFields", "usedInToolCall",
+}  # fmt: skip
+REQUIRED = {
+    "type", "provider", "model", "name", "maxContext", "maxResponse", "quoteMaxToken",
+    "functionCall", "toolChoice",
+}  # fmt: skip
 
 
 class FastGPT(Service):
@@ -128,6 +182,8 @@ class FastGPT(Service):
     def keep(self, model: str, metadata: dict[str, Any]) -> None:
         dropped = DEPRECATED if self.by_id else ()
         values = {k: v for k, v in metadata.items() if v is not None and k not in dropped}
+        if self.number >= (4, 16):
+            values = {k: v for k, v in values.items() if k in SCHEMA}
         there = next((one for one in self.database if one["model"] == model), None)
         if there:
             there["metadata"] = values
@@ -137,6 +193,10 @@ class FastGPT(Service):
 
     def admin(self, request: Request, call: str) -> Reply:
         given = {**request.query, **(request.body or {})}
+        try:
+            Record(**given.get("metadata", {}))
+        except ValidationError as error:
+            return self.bad(f"not as the sources have it: {error}")
         if call == "getConfigJson":
             return self.good(json.dumps(self.database, indent=2))
         if call == "create" and self.by_id:

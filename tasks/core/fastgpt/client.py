@@ -15,21 +15,17 @@ from typing import Any
 from ..errors import UserError
 from ..serving.webapi import PATIENT, Answer, Api, chat, refusal
 from ..settings import Settings
+from . import records
 
 Version = tuple[int, int, int]
 
 # The first release whose models are in its database.
 DATABASE: Version = (4, 8, 20)
+# The first whose API is another still; it was not settled when this was written.
+UNKNOWN: Version = (4, 16, 3)
 ROOT = "root"
 INIT = "/api/common/system/getInitData"
 MODELS = "/api/core/ai/model"
-# What a list of models never shows: it has an empty text instead.
-HIDDEN = ("customCQPrompt", "customExtractPrompt", "defaultSystemChatPrompt")
-# Newer releases take these out of what they store.
-DROPPED = (
-    "datasetProcess", "usedInClassify", "usedInExtractFields", "usedInToolCall",
-    "usedInQueryExtension", "charsPointsPrice",
-)  # fmt: skip
 
 
 class FastGPT:
@@ -99,12 +95,12 @@ class FastGPT:
         found = next((one for one in there if one.get("model") == name), None)
         body: dict[str, Any] = {"metadata": metadata}
         if found and "id" in found:
-            self.ask("PUT", f"{MODELS}/update", {**_named(found), **body})
+            self.ask("PUT", f"{MODELS}/update", {**records.named(found), **body})
         elif any("id" in one for one in there):
             self.ask("POST", f"{MODELS}/create", {"model": name, "isShared": True, **body})
         else:
             self._put_by_name(name, body, is_empty=not there)
-        if wrong := differences(self.model(name), metadata):
+        if wrong := records.differences(self.model(name), metadata):
             raise self.api.fault(f"took '{name}' and has another {', '.join(wrong)}")
 
     def _put_by_name(self, name: str, body: dict[str, Any], *, is_empty: bool) -> None:
@@ -117,11 +113,11 @@ class FastGPT:
 
     def remove(self, found: dict[str, Any]) -> None:
         """Take a model out of the database."""
-        self.ask("DELETE", f"{MODELS}/delete", **_named(found))
+        self.ask("DELETE", f"{MODELS}/delete", **records.named(found))
 
     def test(self, found: dict[str, Any]) -> None:
         """Have FastGPT chat with a model."""
-        self.ask("GET", f"{MODELS}/test", **_named(found))
+        self.ask("GET", f"{MODELS}/test", **records.named(found))
 
     def take_over(self) -> None:
         """Have the models of config.json taken into the database (`initv4820`)."""
@@ -187,40 +183,10 @@ class FastGPT:
         return data if isinstance(data, dict) else {}
 
 
-def metadata(values: dict[str, Any]) -> dict[str, Any]:
-    """Return an entry of config.json as the database keeps it."""
-    return {**values, "type": "llm", "provider": "Other", "isActive": True, "isCustom": True}
-
-
-def differences(found: dict[str, Any] | None, wanted: dict[str, Any]) -> list[str]:
-    """Return the fields that a model in the database has otherwise than it should."""
-    if found is None:
-        return ["model: there is none"]
-    kept = found.get("metadata") or {}
-    ignored = {"isCustom", *(name for name in DROPPED if name not in kept)}
-    return [
-        name
-        for name, value in wanted.items()
-        if name not in ignored and _plain(kept.get(name)) != _plain(value)
-    ]
-
-
 def parse(text: str) -> Version | None:
     """Return the version in a text such as `v4.8.14-fix2`."""
     found = re.search(r"(\d+)\.(\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2]), int(found[3])) if found else None
-
-
-def _plain(value: Any) -> Any:
-    """Return a value so that what means the same is equal: nothing is an empty text."""
-    return "" if value in (None, {}) else value
-
-
-def _named(found: dict[str, Any]) -> dict[str, str]:
-    """Return how a release names a model: by its name, or by an id under one of two words."""
-    if "id" in found:
-        return {"id": str(found["id"]), "modelId": str(found["id"])}
-    return {"model": str(found["model"])}
 
 
 def _is_good(answer: Answer) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import console
 from ..errors import UserError
-from . import client, configfile
+from . import configfile, records
 from .client import FastGPT
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ class InDatabase:
             known: what an earlier run for the same model noted, or nothing.
             note: keeps what a later run must know, before anything is changed.
         """
-        name, wanted = made["model"], client.metadata(made)
+        name, wanted = made["model"], records.metadata(made)
         found = self.api.model(name)
-        wrong = client.differences(found, wanted)
+        wrong = records.differences(found, wanted)
         # What is equal to ours and was never noted was put there by us from another folder.
         before = found.get("metadata") if found and wrong else None
         note({"endpoint": self.api.api.endpoint, "before": known.get("before", before)})
@@ -42,7 +42,7 @@ class InDatabase:
         """Return how the database has not the model; nothing where it cannot be read."""
         if not self.api.settings.fastgpt_password:
             return ""
-        wrong = client.differences(self.api.model(made["model"]), client.metadata(made))
+        wrong = records.differences(self.api.model(made["model"]), records.metadata(made))
         return f"'{made['model']}' has another {', '.join(wrong)}" if wrong else ""
 
     def take_back(self, state: State) -> list[str]:
@@ -51,7 +51,7 @@ class InDatabase:
         found = self.api.model(model)
         if not found:
             return []
-        if all(client.differences(found, made) for made in state["ours"]):
+        if all(records.differences(found, made) for made in state["ours"]):
             return [f"'{model}' stays in FastGPT's database: it is not as we left it"]
         if state["before"] and not state.get("file"):
             self.api.put(model, state["before"])

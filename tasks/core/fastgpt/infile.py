@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from .. import console
 from ..errors import UserError
-from . import client, configfile, stack
+from . import configfile, records, stack
 
 if TYPE_CHECKING:
-    from .home import Home, Note, State
+    from .home import Note, State
+    from .site import Site
 
 
 class InFile:
     """The file of a FastGPT up to 4.8.19, or the one that a later FastGPT imports."""
 
-    def __init__(self, home: Home, path: Path) -> None:
-        self.home, self.path = home, path
+    def __init__(self, site: Site, path: Path) -> None:
+        self.site, self.path = site, path
 
     def give(self, made: dict[str, Any], known: State, note: Note) -> None:
         """Put an entry in and have FastGPT read it.
@@ -66,8 +67,8 @@ class InFile:
         if found not in state["ours"]:
             return [f"entry '{model}' stays in {self.path.name}: it is not as we left it"]
         kept = configfile.take_out(self.path, model, before, made_list=state["made_list"])
-        if rereads and stack.restart(self.path, self.home.log):
-            self.home.wait()
+        if rereads and stack.restart(self.path, self.site.log):
+            self.site.wait()
         how = "put back as it was in" if before else "taken out of"
         return [f"entry '{model}' {how} {self.path.name} (the file before: {kept.name})"]
 
@@ -84,13 +85,13 @@ class InFile:
 
     def _reread(self, made: dict[str, Any], changed: bool) -> None:
         """Have FastGPT read its file again, unless it runs with what the file has."""
-        self.home.start()
+        self.site.start()
         listed = self._listed()
         if shows(listed, made) or (not changed and listed is None):
             return
-        if stack.restart(self.path, self.home.log):
-            self.home.wait()
-        elif self.home.api:
+        if stack.restart(self.path, self.site.log):
+            self.site.wait()
+        elif self.site.api:
             raise UserError(
                 f"{self.path}: has the entry, but no container here has this file mounted; "
                 "restart FastGPT by hand and run this again"
@@ -98,19 +99,19 @@ class InFile:
         else:
             console.say("   restart FastGPT for it to read the file")
         listed = self._listed()
-        if self.home.api and listed is not None and not shows(listed, made):
+        if self.site.api and listed is not None and not shows(listed, made):
             raise UserError(
-                f"{self.home.api.name}: restarted, and still without '{made['model']}'; is "
+                f"{self.site.api.name}: restarted, and still without '{made['model']}'; is "
                 f"{self.path} the file that it reads?"
             )
 
     def _listed(self) -> list[dict[str, Any]] | None:
         """Return the models that a running FastGPT tells to have, if it tells."""
-        return self.home.api.listed() if self.home.api else None
+        return self.site.api.listed() if self.site.api else None
 
 
 def shows(listed: list[dict[str, Any]] | None, made: dict[str, Any]) -> bool:
     """Return whether a FastGPT's list has an entry, as far as it shows it."""
-    seen = [name for name in made if name not in client.HIDDEN]
+    seen = [name for name in made if name not in records.HIDDEN]
     same = [one for one in listed or [] if one.get("model") == made["model"]]
     return any(all(made[name] == one[name] for name in seen if name in one) for one in same)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import paths
-from ..serving.webapi import is_loopback
+from ..serving.address import is_loopback
 from ..settings import Settings
 
 NAME = ".env"

@@ -37,11 +37,11 @@ def kind() -> str:
     return found.gateway_kind
 
 
-def connect(timeout: float = PATIENT, project: str = "") -> Gateway:
+def connect(timeout: float = PATIENT, owner: str = "") -> Gateway:
     """Return the gateway of the settings.
 
     Args:
-        project: the mark that our channels bear.
+        owner: the mark that our channels bear (identity.py).
 
     Raises:
         UserError: a setting is missing or wrong.
@@ -56,4 +56,4 @@ def connect(timeout: float = PATIENT, project: str = "") -> Gateway:
             "`http://127.0.0.1:3001`, in the environment or as `gateway: {endpoint: ...}` in "
             "settings.yaml"
         )
-    return chosen(found, timeout, project)
+    return chosen(found, timeout, owner)

@@ -43,11 +43,11 @@ class AIProxy(OneApi):
         return called(data.get("channels") if isinstance(data, dict) else [], name)
 
     def marked(self, found: Fields) -> str | None:
-        project = (found.get("configs") or {}).get(MARK)
-        return "" if project is True else project
+        owner = (found.get("configs") or {}).get(MARK)
+        return "" if owner is True else owner
 
     def mark(self, found: Fields) -> Fields:
-        return {"configs": {**(found.get("configs") or {}), MARK: self.project}}
+        return {"configs": {**(found.get("configs") or {}), MARK: self.owner}}
 
     def models(self, found: Fields) -> list[str]:
         return list(map(str, found.get("models") or []))
@@ -62,9 +62,10 @@ class AIProxy(OneApi):
 
     def test(self, found: Fields, model: str) -> None:
         path = f"/api/channel/{found['id']}/test/{quote(model, safe='')}"
-        told = self.ask("GET", path)
-        if not (isinstance(told, dict) and told.get("success")):
-            said = told.get("response") or told.get("code") if isinstance(told, dict) else told
+        answer = self.ask("GET", path)
+        told = answer if isinstance(answer, dict) else {}
+        if not told.get("success"):
+            said = ", ".join(str(told[part]) for part in ("code", "response") if told.get(part))
             raise self.api.fault(f"the channel does not reach '{model}': {self.api.told(said)}")
 
     def client_key(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 # What is sent where a model's server wants no key: gateways take no channel without one.
 NO_KEY = "sk-none"
-# What a channel of ours bears, with the project behind it.
+# What a channel of ours bears, with its owner behind it.
 MARK = "modelwright"
 
 Fields = dict[str, Any]
@@ -58,19 +58,19 @@ class Gateway(Protocol):
         ...
 
     @property
-    def project(self) -> str:
-        """The mark of this project (identity.py)."""
+    def owner(self) -> str:
+        """The mark of the recipe whose channels these are (identity.py)."""
         ...
 
     def marked(self, found: Fields) -> str | None:
-        """Return the project whose mark a channel found there bears.
+        """Return the owner whom a channel found there names, if it bears our mark.
 
-        That is empty where a first release of ours put the mark, which named none.
+        That is nothing where a first release put the mark, which named none.
         """
         ...
 
     def mark(self, found: Fields) -> Fields:
-        """Return the fields that put this project's mark on a channel, and keep what is in them."""
+        """Return the fields that put our mark on a channel, and keep what else is in them."""
         ...
 
     def models(self, found: Fields) -> list[str]:

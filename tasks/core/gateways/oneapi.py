@@ -29,8 +29,8 @@ class OneApi:
 
     service = "One API"
 
-    def __init__(self, settings: Settings, timeout: float, project: str = "") -> None:
-        self.settings, self.project = settings, project
+    def __init__(self, settings: Settings, timeout: float, owner: str = "") -> None:
+        self.settings, self.owner = settings, owner
         self.api = Api(
             self.service,
             settings.gateway_endpoint,
@@ -70,12 +70,12 @@ class OneApi:
         return called(rows, name)
 
     def marked(self, found: Fields) -> str | None:
-        mark, _, project = str(found.get("other") or "").partition(":")
-        return project if mark == MARK else None
+        mark, _, owner = str(found.get("other") or "").partition(":")
+        return owner if mark == MARK else None
 
     def mark(self, found: Fields) -> Fields:
         # A field that only channels of a few other kinds have a use for.
-        return {"other": f"{MARK}:{self.project}"}
+        return {"other": f"{MARK}:{self.owner}"}
 
     def models(self, found: Fields) -> list[str]:
         return [model for model in str(found.get("models") or "").split(",") if model]

@@ -1,12 +1,12 @@
 """Keep a channel at a gateway: added, changed, tried, given back.
 
-What we add bears the project's mark.  A channel of somebody's that serves the model and nothing
-else is changed, and put back as it was when the model is taken away; any other is nobody's to
-change.
+What we add bears our mark.  A channel of somebody's that serves the model and nothing else is
+changed, and put back as it was when the model is taken away; any other is nobody's to change.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,14 +31,14 @@ def only(there: Gateway, title: str) -> Fields:
 
 
 def is_ours(there: Gateway, found: Fields, left: Left) -> bool:
-    """Return whether a channel is this project's.
+    """Return whether a channel is this recipe's.
 
-    A first release of ours put a mark that named no project: there the note of a run tells.
+    A first release put a mark that named no owner: there the note of a run tells.
     """
-    project = there.marked(found)
-    if project == "":
+    owner = there.marked(found)
+    if owner == "":
         return bool(left) and not left.get("before")
-    return project is not None and project == there.project
+    return owner is not None and owner == there.owner
 
 
 def drift(there: Gateway, asked: Channel, left: Left) -> str:
@@ -46,10 +46,10 @@ def drift(there: Gateway, asked: Channel, left: Left) -> str:
     found = only(there, asked.name)
     if not found:
         return f"channel '{asked.name}' is gone"
-    if _is_another_project_s(there, found):
-        return f"channel '{asked.name}' is another project's"
+    if _is_another_s(there, found):
+        return f"channel '{asked.name}' is another recipe's"
     if there.marked(found) == "" and is_ours(there, found, left):
-        return f"channel '{asked.name}' has a mark without a project"
+        return f"channel '{asked.name}' has a mark without an owner"
     changed = differences(found, there.fields(asked))
     return f"channel '{asked.name}' has another {', '.join(changed)}" if changed else ""
 
@@ -66,11 +66,11 @@ def taken_over(there: Gateway, found: Fields, asked: Channel, left: Left, secret
     """
     if not found or is_ours(there, found, left):
         return {}
-    if _is_another_project_s(there, found):
+    if _is_another_s(there, found):
         other = str(there.marked(found))
         raise UserError(
-            f"{there.name}: channel '{asked.name}' ({found['id']}) belongs to another project of "
-            f"modelwright's; give the recipe another `gateway.name`, or, {identity.adopt(other)}"
+            f"{there.name}: channel '{asked.name}' ({found['id']}) belongs to another recipe; "
+            f"give this one another `gateway.name`, or, {identity.adopt(other)}"
         )
     is_known = bool(left.get("before")) and left["id"] == found["id"]
     _refuse_other_models(there, found, asked, left["fields"] if is_known else {})
@@ -96,7 +96,7 @@ def settle(there: Gateway, asked: Channel, found: Fields, left: Left, secret: st
         there.add(fields, secret)
         console.say(f"   channel '{asked.name}' added")
         return
-    if is_ours(there, found, left) and there.marked(found) != there.project:
+    if is_ours(there, found, left) and there.marked(found) != there.owner:
         fields = {**fields, **there.mark(found)}
     changed = differences(found, fields)
     # Lists do not show the key: to send it again is the only way to be sure of it.
@@ -120,15 +120,25 @@ def attempt(there: Gateway, found: Fields, asked: Channel) -> None:
     try:
         there.test(found, asked.model)
     except UserError as error:
-        raise UserError(
-            f"{error}\nthe gateway reaches the model at {asked.upstream}; if it runs in a "
-            "container, localhost is itself: set MODELWRIGHT_GATEWAY_UPSTREAM"
-        ) from None
+        raise UserError(f"{error}\n{_why_not_reached(asked, str(error))}") from None
     answer = there.chat(asked.model, QUESTION)
     if answer is None:
         console.say("   tested; MODELWRIGHT_GATEWAY_KEY would test it as clients see it")
     else:
         console.say(f"   {asked.model} answers: {' '.join(answer.split())[:60]}")
+
+
+def _why_not_reached(asked: Channel, told: str) -> str:
+    """Return what to look at where a channel does not reach its model."""
+    if re.search(r"\b40[13]\b", told):
+        return (
+            f"the server at {asked.upstream} wants a key; set MODELWRIGHT_GATEWAY_UPSTREAM_KEY to "
+            "one that it takes, such as an API key of Xinference's: a password is for people"
+        )
+    return (
+        f"the gateway reaches the model at {asked.upstream}; if it runs in a container, localhost "
+        "is itself: set MODELWRIGHT_GATEWAY_UPSTREAM"
+    )
 
 
 def roll_back(there: Gateway, asked: Channel, was: Fields) -> bool:
@@ -157,8 +167,8 @@ def give_back(there: Gateway, title: str, left: Left) -> list[str]:
     return []
 
 
-def _is_another_project_s(there: Gateway, found: Fields) -> bool:
-    return bool(there.marked(found)) and there.marked(found) != there.project
+def _is_another_s(there: Gateway, found: Fields) -> bool:
+    return bool(there.marked(found)) and there.marked(found) != there.owner
 
 
 def _now(found: Fields, names: Iterable[str]) -> Fields:

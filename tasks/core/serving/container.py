@@ -13,7 +13,8 @@ from .. import paths
 from ..engine import manifest
 from ..errors import UserError
 
-MARK, EXTRAS = "modelwright", "modelwright.extras"
+# How it was started, with what more than every start has, and for the results in which folder.
+MARK, EXTRAS, BUILD = "modelwright", "modelwright.extras", "modelwright.build"
 
 
 def command(
@@ -49,8 +50,15 @@ def command(
     # The quotes are Docker's: without them it reads a list of devices as several options.
     words += ["--gpus", f'"{gpus}"' if "," in gpus else gpus] if gpus else []
     label = paths.short(manifest.digest_of([*words, image, *arguments]))
-    words += ["--label", f"{MARK}={label}", "--label", f"{EXTRAS}={json.dumps(list(extras))}"]
+    labels = {MARK: label, EXTRAS: json.dumps(list(extras)), BUILD: build()}
+    for mark, value in labels.items():
+        words += ["--label", f"{mark}={value}"]
     return [*words, image, *arguments]
+
+
+def build() -> str:
+    """Return the folder of the results that our containers serve."""
+    return str(paths.build().absolute())
 
 
 def label(run: Sequence[str]) -> str:
@@ -68,10 +76,16 @@ def find(name: str) -> dict[str, Any] | None:
     if not told:
         return None
     found: dict[str, Any] = json.loads(_ask("inspect", told[0]))[0]
-    if MARK not in (found["Config"]["Labels"] or {}):
+    labels = found["Config"]["Labels"] or {}
+    if MARK not in labels:
         raise UserError(
             f"container {name}: not made by us; rename or remove it, or set another port by "
             "MODELWRIGHT_SERVE_PORT"
+        )
+    if (place := labels.get(BUILD, build())) != build():
+        raise UserError(
+            f"container {name}: serves the results in {place}; unship there, or `docker rm -f "
+            f"{name}` if that is no more, or set another port by MODELWRIGHT_SERVE_PORT"
         )
     return found
 

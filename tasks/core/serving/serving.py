@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from .. import catalog, settings
 from ..errors import UserError
 from ..recipe import Recipe
+from .address import address
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  # known, to be refused without a password
@@ -54,8 +55,6 @@ def place(kind: str, port: int, owner: str = "") -> Place:
     Raises:
         UserError: a setting is wrong.
     """
-    from .webapi import address
-
     found = settings.current()
     given: str = getattr(found, f"{kind}_endpoint")
     if given:

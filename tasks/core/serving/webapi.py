@@ -6,7 +6,6 @@ What a service says about a failure is passed on; what it may never repeat are o
 from __future__ import annotations
 
 import functools
-import ipaddress
 import json
 import re
 import ssl
@@ -14,11 +13,11 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
 from ..errors import UserError
+from .address import address, is_loopback
 
 # A small model on a CPU takes its time over an answer.
 PATIENT = 300.0
@@ -170,33 +169,6 @@ class Api:
 def _trusted() -> ssl.SSLContext:
     """Return what is trusted; to read all certificates takes longer than most requests."""
     return ssl.create_default_context()
-
-
-def address(endpoint: str, where: str) -> str:
-    """Return an endpoint without the slash at its end.
-
-    Raises:
-        UserError: it is no http address, or holds a password.
-    """
-    try:
-        parts = urlsplit(endpoint)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        sound = False
-    if not sound:
-        raise UserError(f"{where}: no address of a server; write `http://host:port`")
-    if parts.username or parts.password:
-        raise UserError(f"{where}: take the password out of the address; it has a setting")
-    return endpoint.rstrip("/")
-
-
-def is_loopback(endpoint: str) -> bool:
-    """Return whether an address is this machine's own; no proxy is asked for that."""
-    try:
-        host = urlsplit(endpoint).hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def chat(api: Api, model: str, question: str, path: str = "/v1/chat/completions") -> str:

@@ -10,7 +10,7 @@ from ..engine import manifest
 from ..engine.manifest import Manifest
 from ..errors import UserError
 from ..recipe import Recipe
-from ..serving import servers, serving
+from ..serving import servers, serving, starting
 from ..serving.serving import Place
 from . import registration, server
 
@@ -61,7 +61,7 @@ def serve(recipe: Recipe, at: Place, folder: Path, receipt: Manifest | None) -> 
         receipt: the last run's.
     """
     from ..serving import chatmodel, questions
-    from . import models
+    from . import models, registering
     from .client import Client
 
     weights, *adapters = (paths.output(recipe.name, stage) for stage in stages(recipe))
@@ -77,7 +77,7 @@ def serve(recipe: Recipe, at: Place, folder: Path, receipt: Manifest | None) -> 
         models.bring(there, recipe, wanted, launched, dict(receipt.facts) if receipt else {})
         tools = "tools" in wanted["model_ability"]
         answers = questions.ask(there, launch["model_uid"], recipe, tools=tools)
-    models.write(folder, wanted, weights)
+    registering.write(folder, wanted, weights)
     questions.write(folder, answers)
     return {
         "uid": launch["model_uid"],
@@ -95,7 +95,7 @@ def drift(recipe: Recipe, at: Place, receipt: Manifest) -> str:
     from . import models
     from .client import Client
 
-    wrong = servers.drift(at, lambda extras: server.start(at, extras))
+    wrong = starting.drift(at, lambda extras: server.start(at, extras))
     if wrong:
         return wrong
     with Client(at.endpoint, QUICK) as there:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from .. import console, settings
@@ -17,11 +16,9 @@ from ..engine.manifest import Manifest
 from ..recipe import Recipe
 from ..serving import daemon
 from ..serving.serving import Place
-from ..serving.webapi import Answer
-from . import registration, server
-from .client import Client, said
-
-Values = dict[str, Any]
+from . import registering, registration
+from .client import Client
+from .registering import Values
 
 
 def launch_values(recipe: Recipe, at: Place, spec: Mapping[str, Any]) -> Values:
@@ -77,7 +74,7 @@ def bring(there: Client, recipe: Recipe, wanted: Values, launch: Values, old: Va
             f"another model runs as '{uid}' ({running.get('model_name')}), and is left alone; give "
             f"this one another name as `serve.name` in {recipe.file}{other}"
         )
-    kept = _register(there, recipe, wanted, old)
+    kept = registering.register(there, recipe, wanted, old.get("registration", ""))
     if running:
         same = running.get("model_description") == wanted["model_description"]
         told = {key: value for key, value in launch.items() if key != "peft_model_config"}
@@ -133,62 +130,6 @@ def forget(at: Place, recipe: Recipe, receipt: Manifest | None) -> list[str]:
     return lines
 
 
-def write(folder: Path, wanted: Values, weights: Path) -> None:
-    """Write the registration for people, with the model where compose.yaml mounts it."""
-    uri = server.uri(Place(server.KIND, "docker", ""), weights)
-    specs = [{**spec, "model_uri": uri} for spec in wanted["model_specs"]]
-    shown = {**wanted, "model_specs": specs}
-    forms = {"registration": shown, "registration.v1": registration.version1(shown)}
-    for name, content in forms.items():
-        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        (folder / f"{name}.json").write_text(text, encoding="utf-8")
-
-
-def _register(there: Client, recipe: Recipe, wanted: Values, old: Values) -> bool:
-    """Have a registration; return whether it was there already."""
-    name = wanted["model_name"]
-    found = there.registration(name)
-    if found:
-        if not _is_ours(found, recipe, old):
-            what = "built in" if found.get("is_builtin") else "registered by others"
-            other = registration.cure(found.get("model_description"))
-            raise there.fault(
-                f"a model '{name}' is {what}, and is left alone; give this one another name as "
-                f"`serve.model_name` in {recipe.file}{other}"
-            )
-        keys = ("model_description", "chat_template")
-        if all(found.get(key) == wanted[key] for key in keys) and _uri(found) == _uri(wanted):
-            return True
-        there.unregister(name)
-    answer = there.register(json.dumps(wanted, ensure_ascii=False))
-    if answer.status >= 400 and "version" in said(answer):
-        answer = there.register(json.dumps(registration.version1(wanted), ensure_ascii=False))
-    if answer.status >= 400:
-        raise there.fault(
-            f"'{name}' is not registered: {said(answer)}{_cure(there, answer, recipe)}"
-        )
-    console.say(f"   {name} registered")
-    return False
-
-
-def _cure(there: Client, answer: Answer, recipe: Recipe) -> str:
-    words = said(answer)
-    if "URI" in words:
-        return (
-            "; the server does not see the model's folder: say where it has the build folder as "
-            "MODELWRIGHT_XINFERENCE_MODELS"
-        )
-    if "model_family" in words:
-        return f"; give one of these as `serve.family` in {recipe.file}"
-    if answer.status in (401, 403):
-        return f"; {there.who_may()}"
-    return ""
-
-
-def _uri(spec: Mapping[str, Any]) -> Any:
-    return spec["model_specs"][0].get("model_uri")
-
-
 def _is_alike(running: Mapping[str, Any], launch: Mapping[str, Any]) -> bool:
     """Return whether a running model is as it was to be launched, by what its server tells."""
     pairs = [(running.get(key), launch[key]) for key in ("replica", "model_engine", "model_name")]
@@ -202,7 +143,7 @@ def _is_made(found: Mapping[str, Any] | None, recipe: Recipe, facts: Mapping[str
 
 
 def _is_ours(found: Mapping[str, Any] | None, recipe: Recipe, facts: Mapping[str, Any]) -> bool:
-    """Return whether a registration or a running model is this project's, of any run."""
+    """Return whether a registration or a running model is this recipe's, of any run."""
     told = (found or {}).get("model_description")
     return registration.is_ours(told, recipe, facts.get("registration", ""))
 

@@ -32,8 +32,8 @@ PARSERS = {
     "glm45": "glm5",
     "minimax_m2": "minimax",
 }
-# The marks of first releases named no project.
-MARK = re.compile(r"modelwright:(?P<model>\S+)@(?P<digest>[0-9a-f]{12})(?:/(?P<project>\S+))?$")
+# The marks of first releases named no owner.
+MARK = re.compile(r"modelwright:(?P<model>\S+)@(?P<digest>[0-9a-f]{12})(?:/(?P<owner>\S+))?$")
 
 
 def serve(recipe: Recipe) -> Serve:
@@ -134,34 +134,34 @@ def version1(registration: dict[str, Any]) -> dict[str, Any]:
     return {**registration, "version": 1, "model_specs": specs}
 
 
-def marked(registration: dict[str, Any], content: str, project: str) -> dict[str, Any]:
+def marked(registration: dict[str, Any], content: str, owner: str) -> dict[str, Any]:
     """Return a registration whose description tells whose it is and what it stands for.
 
     Args:
         content: the digest of the weights; the same folder may hold others tomorrow.
-        project: the project's mark (identity.py).
+        owner: the recipe's mark (identity.py).
     """
     specs = [{**spec, "model_uri": None} for spec in registration["model_specs"]]
     # The same everywhere: where the folder lies is compared by itself.
     digest = paths.short(manifest.digest_of([registration | {"model_specs": specs}, content]))
-    mark = f"{registration['model_description']}@{digest}/{project}"
+    mark = f"{registration['model_description']}@{digest}/{owner}"
     return {**registration, "model_description": mark}
 
 
 def is_ours(description: Any, recipe: Recipe, left: str) -> bool:
-    """Return whether a description bears this project's mark, for this model.
+    """Return whether a description names this recipe as its owner.
 
     Args:
-        left: the mark that the last run left; one without a project is ours by that alone.
+        left: the mark that the last run left; one without an owner is ours by that alone.
     """
     found = MARK.search(str(description or ""))
     if not found or found["model"] != recipe.name:
         return False
-    project = found["project"]
-    return project == identity.known(recipe) if project else description == left
+    owner = found["owner"]
+    return owner == identity.known(recipe) if owner else description == left
 
 
 def cure(description: Any) -> str:
     """Return what to do about a thing of the name that is not ours, beside another name for it."""
     found = MARK.search(str(description or ""))
-    return f", or, {identity.adopt(found['project'])}" if found and found["project"] else ""
+    return f", or, {identity.adopt(found['owner'])}" if found and found["owner"] else ""

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import paths, settings
-from ..serving import container, daemon, servers
-from ..serving.servers import Start
+from ..serving import container, daemon, servers, starting
 from ..serving.serving import Place
+from ..serving.starting import Start
 from ..toolchains import toolchain
 
 if TYPE_CHECKING:
@@ -61,12 +61,12 @@ def ensure(at: Place, needed: set[str], there: Client) -> None:
     if at.way == "endpoint":
         there.ask("GET", "/status")
         return
-    servers.refuse_open(
+    starting.refuse_open(
         at,
         there.user and there.password,
         "set MODELWRIGHT_XINFERENCE_USER and MODELWRIGHT_XINFERENCE_PASSWORD",
     )
-    servers.ensure(
+    starting.ensure(
         at,
         needed,
         lambda extras: start(at, extras),
@@ -110,7 +110,7 @@ def run(at: Place, extras: Sequence[str]) -> list[str]:
         ["xinference-local", "-H", host, "-p", str(at.port)],
         port=(at.bind, at.port, at.port),
         volumes={
-            servers.build(): f"{MODELS}:ro",
+            container.build(): f"{MODELS}:ro",
             f"{home}/home": "/root/.xinference",
             f"{home}/cache/huggingface": "/root/.cache/huggingface",
             f"{home}/cache/modelscope": "/root/.cache/modelscope",

@@ -16,8 +16,8 @@ from tasks import serve
 from tasks.core import identity
 from tasks.core.errors import UserError
 from tasks.core.serving import daemon
-from tasks.core.serving.servers import Start
 from tasks.core.serving.serving import Place
+from tasks.core.serving.starting import Start
 from tasks.core.xinference import server
 from tests.conftest import Project
 from tests.services import pythonimage, xinference
@@ -236,6 +236,20 @@ def test_a_container_of_others_is_left_alone(
     engine.docker("create", "--name", name, "standin/vllm:v1")
     with pytest.raises(UserError, match="not made by us; rename or remove it"):
         ship(recipe(project))
+    assert name in engine.docker("ps", "-a", "--format", "{{.Names}}")
+
+
+@pytest.mark.needs("dockerd", "docker")
+def test_a_container_of_another_project_is_left_alone(
+    project: Project, contained: int, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, build = f"modelwright-xinference-{contained}", project.build
+    marks = ["--label", "modelwright=1", "--label", f"modelwright.build={build}-of-others"]
+    engine.docker("create", "--name", name, *marks, "standin/vllm:v1")
+    made = recipe(project)
+    with pytest.raises(UserError, match=f"{name}: serves the results in {build}-of-others; unship"):
+        ship(made)
+    assert "serves the results in" in unship(made)
     assert name in engine.docker("ps", "-a", "--format", "{{.Names}}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tasks.core.errors import UserError
-from tasks.core.serving import webapi
+from tasks.core.serving import address, webapi
 from tasks.core.serving.webapi import Api
 from tests.services.jsonserver import Reply, Request, Service
 
@@ -47,8 +47,8 @@ def api(echo: Echo) -> Iterator[Api]:
 
 @pytest.mark.parametrize("endpoint", ["http://[", "", "http://10.0.0.1", "http://localhost.evil"])
 def test_only_this_machine_s_own_address_is_loopback(endpoint: str) -> None:
-    assert not webapi.is_loopback(endpoint)
-    assert webapi.is_loopback("http://[::1]:3000")
+    assert not address.is_loopback(endpoint)
+    assert address.is_loopback("http://[::1]:3000")
 
 
 def test_an_answer_is_its_status_and_its_json(api: Api) -> None:
@@ -124,4 +124,4 @@ def test_an_address_that_is_none_is_refused(endpoint: str, told: str) -> None:
     ],
 )
 def test_no_proxy_is_asked_for_this_machine(endpoint: str, own: bool) -> None:
-    assert webapi.is_loopback(endpoint) is own
+    assert address.is_loopback(endpoint) is own

@@ -95,11 +95,11 @@ OLD = "modelwright:m@0123456789ab"
         (OLD, OLD, True),
     ],
 )
-def test_a_mark_is_ours_by_its_project(
+def test_a_mark_is_ours_by_its_owner(
     project: Project, told: str | None, left: str, is_ours: bool
 ) -> None:
     recipe = project.recipe("m", "base: {hub: a/b}\nserve: {name: x}\n")
-    lockfile.update(recipe, "project", id="mine")
+    lockfile.update(recipe, "owner", id="mine")
     assert registration.is_ours(told, recipe, left) is is_ours
 
 

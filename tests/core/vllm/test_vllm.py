@@ -12,7 +12,8 @@ from tasks import serve
 from tasks.core import catalog
 from tasks.core.errors import UserError
 from tasks.core.recipe import Recipe
-from tasks.core.serving import daemon, vllm
+from tasks.core.serving import daemon
+from tasks.core.vllm import server
 from tests.conftest import Project
 from tests.services import xinference
 from tests.services.process import free_port
@@ -128,7 +129,7 @@ def test_no_vllm_is_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_container_needs_an_image(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     put(monkeypatch, serve_run="docker")
     with pytest.raises(UserError, match="vLLM is served by a container of our image"):
-        vllm.image(recipe(project, BY))
+        server.image(recipe(project, BY))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_the_catalogue_s_parser_is_for_images_whose_vllm_has_parsers(
     put(monkeypatch, serve_run="docker")
     text = "base: {hub: Qwen/Qwen2-beta-7B}\nserve: {by: vllm}\n"
     image = f"image: {{base: '{base}', repository: x/m}}\n"
-    assert vllm.tool_parser(project.recipe("m", text + image)) == parser
+    assert server.tool_parser(project.recipe("m", text + image)) == parser
 
 
 @pytest.mark.parametrize(

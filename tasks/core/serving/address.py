@@ -1,0 +1,35 @@
+"""Addresses of servers, as settings have them."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from ..errors import UserError
+
+
+def address(endpoint: str, where: str) -> str:
+    """Return an endpoint without the slash at its end.
+
+    Raises:
+        UserError: it is no http address, or holds a password.
+    """
+    try:
+        parts = urlsplit(endpoint)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise UserError(f"{where}: no address of a server; write `http://host:port`")
+    if parts.username or parts.password:
+        raise UserError(f"{where}: take the password out of the address; it has a setting")
+    return endpoint.rstrip("/")
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Return whether an address is this machine's own; no proxy is asked for that."""
+    try:
+        host = urlsplit(endpoint).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

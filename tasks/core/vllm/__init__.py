@@ -1,0 +1,1 @@
+"""vLLM: one server for one model."""
