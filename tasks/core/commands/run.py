@@ -10,7 +10,7 @@ from doit.cmd_run import Run as DoitRun
 from ..engine import missing
 from ..errors import LoadError
 from .anyorder import AnyOrder
-from .selection import stages
+from .selection import named
 
 
 class Run(AnyOrder, DoitRun):  # type: ignore[misc]  # doit is untyped
@@ -24,7 +24,7 @@ class Run(AnyOrder, DoitRun):  # type: ignore[misc]  # doit is untyped
     @functools.wraps(DoitRun._execute)  # doit goes by the names of its arguments
     def _execute(self, **options: Any) -> int:
         if not (options["continue_"] or options["single"]):
-            found = missing.faults(stages(self.task_list, self.sel_tasks))
+            found = missing.faults(named(self.task_list, self.sel_tasks))
             if found:
                 raise LoadError(found)
         code: int = super()._execute(**options)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fnmatch
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from doit.control import TaskControl
@@ -28,14 +29,33 @@ def steps(task_list: Sequence[Any], selected: Sequence[str]) -> list[Step]:
 
 def stages(task_list: Sequence[Any], names: Sequence[str]) -> list[tuple[str, Stage, Recipe]]:
     """Return some tasks and all that they need: the stage's name, the stage, the recipe."""
-    metas = [task.meta for task in _closure(task_list, names) if "recipe" in (task.meta or {})]
+    return _stages(_closure(task_list, names))
+
+
+def named(task_list: Sequence[Any], words: Sequence[str]) -> list[tuple[str, Stage, Recipe]]:
+    """Return what a build of some words would look at, and leave the words' options to doit.
+
+    It reads them once, and forgets those of a second reading.
+    """
+    all_names, patterns = [task.name for task in task_list], [w for w in words if "*" in w]
+    plain = {*words, *(n for pattern in patterns for n in fnmatch.filter(all_names, pattern))}
+    names = [name for name in all_names if name in plain]
+    return _stages(_with_needs(TaskControl(task_list), names, task_list))
+
+
+def _stages(tasks: Iterable[Any]) -> list[tuple[str, Stage, Recipe]]:
+    metas = [task.meta for task in tasks if "recipe" in (task.meta or {})]
     return [(meta["stage"], meta["stages"][meta["stage"]], meta["recipe"]) for meta in metas]
 
 
 def _closure(task_list: Sequence[Any], selected: Sequence[str]) -> list[Any]:
     """Return the tasks that some tasks need, and they themselves, each after what it needs."""
     control = TaskControl(task_list)
-    control.process([*selected])  # doit takes the words out of the list as it reads them
+    control.process(selected)
+    return _with_needs(control, control.selected_tasks, task_list)
+
+
+def _with_needs(control: TaskControl, names: Iterable[str], task_list: Sequence[Any]) -> list[Any]:
     order: dict[str, Any] = {}
     # doit keeps what a task depends on in sets, whose order changes from one run to the next.
     place = {task.name: at for at, task in enumerate(task_list)}
@@ -47,6 +67,6 @@ def _closure(task_list: Sequence[Any], selected: Sequence[str]) -> list[Any]:
                 visit(before)
             order[name] = task
 
-    for name in control.selected_tasks:
+    for name in names:
         visit(name)
     return list(order.values())

@@ -59,3 +59,11 @@ def test_people_may_go_on_without_it(project: Project, recipe: Recipe) -> None:
     assert done.returncode == 1
     assert "ERROR: data:m: " in done.stderr
     assert paths.manifest("m", "base").exists()
+
+
+def test_every_task_that_is_named_runs(project: Project, recipe: Recipe) -> None:
+    """To read the words of a command line twice loses all but the first."""
+    project.recipe("m", "base: {path: base}\n")
+    done = doit("base:m", "report:m", build=project.build, recipes=project.recipes)
+    assert done.returncode == 0, done.stderr
+    assert paths.manifest("m", "report").exists()
