@@ -16,7 +16,7 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from .core import paths
+from .core import console, paths
 from .core.engine import manifest
 from .core.engine.stage import Facts, Stage, TaskDict
 from .core.errors import UserError, refused
@@ -80,7 +80,7 @@ def drifted(recipe: Recipe) -> str:
     """Return whether the page is not there, or tells of what is no more."""
     from .core.report import page
 
-    return "" if page.is_current(told_of(recipe), recipe) else "the page is not of what is there"
+    return "" if page.is_current(told_of(recipe), recipe) else "the page is out of date"
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
@@ -104,7 +104,7 @@ def write(recipe: Recipe) -> TaskFailed | None:
     from .core.report import page
 
     try:
-        page.write(told_of(recipe), recipe)
+        console.say(f"   {page.write(told_of(recipe), recipe)}")
     except UserError as error:
         return TaskFailed(str(error))
     except OSError as error:

@@ -22,7 +22,9 @@ PAGES = [
 ]
 # Every command on these is run, in order, in a project of its own; none trains.
 RUN = [Path("docs", name) for name in ("commands.md", "troubleshooting.md", "model-onboarding.md")]
-RUN.append(Path("docs/agentflan.md"))
+RUN += [Path("docs", name) for name in ("agentflan.md", "training.md", "fastgpt.md")]
+# The tutorial trains, the READMEs show what it shows; what CONTRIBUTING tells to type is .ci/run.
+ELSEWHERE = {*READMES, Path("docs/tutorial.md"), Path("CONTRIBUTING.md")}
 # What torch says, and a reason that `doit why` gives.
 FOREIGN = {"CUDA out of memory", "is not as it was made"}
 
@@ -77,6 +79,12 @@ def test_the_commands_of_a_page_print_what_it_shows(page: Path, tmp_path: Path) 
     for step in steps:
         printed = pages.run(step, place)
         assert pages.fits(step.shown, printed), (step.command, printed)
+
+
+def test_what_no_test_runs_is_shown_as_no_console() -> None:
+    """It stands in `sh` blocks, whose words are known, and `text` blocks."""
+    consoles = {page for page in PAGES if pages.BLOCK.search(page.read_text("utf-8"))}
+    assert consoles == {*RUN, *ELSEWHERE}
 
 
 @pytest.mark.slow
@@ -142,7 +150,7 @@ def test_every_command_in_the_pages_is_one(tmp_path: Path) -> None:
 def test_the_reference_has_every_command_and_option() -> None:
     text = Path("docs/commands.md").read_text("utf-8")
     for name, (module, kind) in plugins().items():
-        if module.endswith(("forgetcommand", "runcommand")):  # doit's own options
+        if module.endswith(("commands.forget", "commands.run")):  # doit's own options
             assert f"`{name}`" in text
             continue
         assert f"## doit {name}\n" in text, name

@@ -228,7 +228,8 @@ def test_a_folder_without_permission_is_one_message(
 
 
 def test_a_failure_ends_with_what_ran_and_how_long(project: Project, model: Path) -> None:
-    model.write_text("base: {path: none}\n")
+    (project.recipes / "m/empty").mkdir(parents=True)
+    model.write_text("base: {path: empty}\n")
     started = time.monotonic()
     done = doit("base:m", build=project.build, recipes=project.recipes)
     assert time.monotonic() - started < 30

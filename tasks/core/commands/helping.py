@@ -19,7 +19,13 @@ BUILDS = (
     ("", "build the default model"),
     ("MODEL", "build a model: all of its local stages"),
     ("STAGE:MODEL", "build one stage, and what it needs"),
+    ("ship:MODEL", "push, upload, serve: all that the recipe sends out"),
+    ("unship:MODEL", "take that back"),
+    ("update:MODEL", "look up anew what branches and tags stand for"),
 )
+SAID = {"clean": "remove results, logs and unfinished work"}
+# doit's, of no use where manifests say what is fresh; they say so themselves.
+HIDDEN = frozenset("dumpdb forget ignore reset-dep run strace tabcompletion".split())
 # doit's memory and its choice of files: here manifests say what is fresh.
 POINTLESS = ("DB backend", "doit core", "task loader")
 
@@ -42,11 +48,11 @@ class Help(DoitHelp):  # type: ignore[misc]  # doit is untyped
     def print_usage(self, cmds: Any) -> None:
         """Print all commands, a line each."""
         grouped = {name for names in GROUPS.values() for name in names}
-        rest = tuple(sorted(set(cmds) - grouped))
+        rest = tuple(sorted(set(cmds) - grouped - HIDDEN))
         rows = [(f"  {_program(self.bin_name)} {words}".rstrip(), said) for words, said in BUILDS]
-        for head, names in {**GROUPS, "Of doit": rest}.items():
-            rows += [("", ""), (head, "")]
-            rows += [(f"  {name}", cmds[name].doc_purpose) for name in names if name in cmds]
+        for head, names in {**GROUPS, "More": rest}.items():
+            rows += [("", ""), (head, "")] if names else []
+            rows += [(f"  {n}", SAID.get(n, cmds[n].doc_purpose)) for n in names if n in cmds]
         about = "Make for models: one recipe describes one model, doit builds it."
         more = f"`{_program(self.bin_name)} help COMMAND` says more; docs/commands.md says all."
         terminal.write([about, "", *terminal.table(rows), "", more])

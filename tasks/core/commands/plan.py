@@ -57,7 +57,9 @@ def _table(found: Sequence[Step]) -> list[str]:
     rows = [(step.task, _verdict(step), _took(step), _in_short(step)) for step in found]
     counts = {v: sum(s.verdict == v for s in found) for v in (plan.RUN, plan.RESTORE, plan.FRESH)}
     seconds = sum(step.seconds or 0 for step in found)
-    took = f"; about {console.duration(seconds)}" if seconds else ""
+    untimed = sum(step.verdict == plan.RUN and step.seconds is None for step in found)
+    rest = f", and {untimed} that never ran here" if untimed else ""
+    took = f"; about {console.duration(seconds)}{rest}" if seconds else ""
     text = f"{counts['run']} to run, {counts['restore']} to restore, {counts['fresh']} fresh{took}"
     return [*terminal.table(rows), text]
 

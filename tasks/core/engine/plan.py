@@ -128,8 +128,9 @@ class Planner:
         content: str | None = None,
         is_quick: bool = False,
     ) -> Step:
-        runs = () if verdict != RUN or is_quick else self._runs_of(name, recipe.name)
+        runs = self._runs_of(name, recipe.name) if verdict == RUN else ()
         seconds = statistics.median(run["seconds"] for run in runs) if runs else None
+        seconds = 0.0 if is_quick else seconds
         size = int(statistics.median(run["bytes"] for run in runs)) if runs else None
         step = Step(name, recipe.name, verdict, reasons, seconds, size)
         self.contents[name, recipe.name] = content
@@ -137,18 +138,17 @@ class Planner:
         return step
 
     def _runs_of(self, stage: str, model: str) -> Sequence[ledger.Line]:
-        """Return the last runs of a stage; of other models if this one has none."""
-        return (self._built[stage, model] or self._built[stage, None])[-3:]
+        """Return the last runs of a stage; those of another model would tell nothing of this."""
+        return self._built[stage, model][-3:]
 
     @cached_property
-    def _built(self) -> Mapping[tuple[str, str | None], list[ledger.Line]]:
-        """The ledger's lines on what was built, by stage and model, and by stage alone."""
-        found: defaultdict[tuple[str, str | None], list[ledger.Line]] = defaultdict(list)
+    def _built(self) -> Mapping[tuple[str, str], list[ledger.Line]]:
+        """The ledger's lines on what was built, by stage and model."""
+        found: defaultdict[tuple[str, str], list[ledger.Line]] = defaultdict(list)
         for line in ledger.lines():
             measured = all(isinstance(line.get(n), int | float) for n in ("seconds", "bytes"))
             if line.get("how") == "built" and measured:
                 found[str(line.get("stage")), str(line.get("model"))].append(line)
-                found[str(line.get("stage")), None].append(line)
         return found
 
 

@@ -144,7 +144,7 @@ def test_the_cost_is_that_of_the_last_three_runs(project: Project, recipe: Recip
     ledger.note("m", "base", how="restored", seconds=0.0, bytes=10)
     ledger.note("other", "merge", how="built", seconds=7.0, bytes=70)
     steps = planned(chain(), recipe)
-    assert [(step.seconds, step.size) for step in steps] == [(2.0, 10), (7.0, 70)]
+    assert [(step.seconds, step.size) for step in steps] == [(2.0, 10), (None, None)]
 
 
 def test_a_damaged_ledger_is_no_crash(project: Project, recipe: Recipe) -> None:
@@ -164,10 +164,10 @@ def test_work_that_is_done_already_costs_nothing_and_is_told(
     build(stages(1, 1), recipe)
     again = planned(stages(1, 2), recipe)[1]
     assert list(again.reasons) == ["gate: 1 -> 2", "all answers are kept"]
-    assert again.seconds is None
+    assert again.seconds == 0
     anew = planned(stages(2, 2), recipe)[1]
     assert "all answers are kept" not in anew.reasons
-    assert anew.seconds is not None
+    assert anew.seconds != 0
 
 
 def test_a_manifest_that_is_edited_between_two_looks_is_read_again(
