@@ -7,7 +7,7 @@ import signal
 import numpy
 import pytest
 
-from tests.training import Bench, recipe, trainers, wait
+from tests.training import RECIPE, Bench, few, recipe, trainers, wait
 
 PLAIN = {"ddp": "processes: 2"}
 ZERO = {
@@ -60,3 +60,24 @@ def test_deepspeed_killed_and_resumed_ends_where_offload_does_undisturbed(
     assert own.keys() == other.keys()
     for name in own:
         numpy.testing.assert_allclose(own[name], other[name], atol=1e-3, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("deepspeed")
+def test_devices_that_share_sequences_learn_what_one_learns(bench: Bench) -> None:
+    text = few(RECIPE, bench.folder / "few", 32).replace("max_iters: 24", "max_epochs: 1")
+    alone = text.replace("batch_size: 1", "batch_size: 2").replace("counts: 2", "counts: 4")
+    bench.write("alone", alone.replace("threads: 1", "threads: 1, deepspeed: zero2"))
+    shared = alone.replace("counts: 4", "counts: 2\n  sequence_parallel_size: 2")
+    bench.write(
+        "shared", shared.replace("threads: 1", "threads: 1, processes: 2, deepspeed: zero2")
+    )
+
+    for model in ("alone", "shared"):
+        done = bench.doit(f"adapter:{model}")
+        assert done.returncode == 0, done.stderr
+
+    one, two = (bench.adapter(model) for model in ("alone", "shared"))
+    for name in one:
+        numpy.testing.assert_allclose(one[name], two[name], atol=1e-4, err_msg=name)
+    numpy.testing.assert_allclose(bench.losses("alone"), bench.losses("shared"), rtol=1e-4)

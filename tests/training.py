@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,26 @@ def recipe(launch: str) -> str:
     return RECIPE.replace("{threads: 1}", f"{{threads: 1, {launch}}}")
 
 
+def few(text: str, folder: Path, count: int) -> str:
+    """Return a recipe with the first of its data's rows, which are written into a folder."""
+    folder.mkdir(parents=True)
+    rows = (TINY / "data" / "single.jsonl").read_text().splitlines(keepends=True)
+    (folder / "rows.jsonl").write_text("".join(rows[:count]))
+    return text.replace(f"{TINY}/data", str(folder))
+
+
 @dataclass
 class Bench:
-    """Recipes and a build folder, and the environment that builds run in."""
+    """Recipes and a build folder, and the environment that builds run in.
+
+    Attributes:
+        within: a command that runs a build in the background in other surroundings.
+    """
 
     folder: Path
     xtuner: str
     environ: dict[str, str] = field(default_factory=dict)
+    within: Sequence[str] = ()
 
     @property
     def build(self) -> Path:
@@ -72,11 +86,18 @@ class Bench:
     def log(self, model: str) -> str:
         return (self.build / model / "logs" / "train.log").read_text()
 
+    def merged_at(self, model: str) -> Path:
+        return self.build / model / "merge" / "model.safetensors"
+
     def merged(self, model: str) -> bytes:
-        return (self.build / model / "merge" / "model.safetensors").read_bytes()
+        return self.merged_at(model).read_bytes()
 
     def adapter(self, model: str) -> dict[str, Any]:
         return load_file(self.build / model / "adapter" / "adapter_model.safetensors")
+
+    def losses(self, model: str) -> list[float]:
+        lines = (self.build / model / "train" / "losses.jsonl").read_text().splitlines()
+        return [json.loads(line)["loss"] for line in lines]
 
     def has(self, model: str, number: int) -> Callable[[], bool]:
         """Return whether an unfinished training has left a checkpoint."""
@@ -90,7 +111,7 @@ class Bench:
             environ[f"MODELWRIGHT_{name}"] = str(value)
         environ["MODELWRIGHT_TOOLCHAIN_XTUNER"] = self.xtuner
         child = subprocess.Popen(
-            [sys.executable, "-m", "doit", task],
+            [*self.within, sys.executable, "-m", "doit", task],
             env=environ,
             cwd=paths.ROOT,
             stdout=subprocess.PIPE,
@@ -124,3 +145,16 @@ def trainers(build: Path) -> list[str]:
     """Return the processes that train in a build folder."""
     found = subprocess.run(["pgrep", "-f", f"launch.py train {build}"], capture_output=True)
     return found.stdout.decode().split()
+
+
+@contextlib.contextmanager
+def halted(build: Path) -> Iterator[None]:
+    """Let the processes that train wait where they are, as slow as this machine may be."""
+    found = list(map(int, trainers(build)))
+    for process in found:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in found:
+            os.kill(process, signal.SIGCONT)

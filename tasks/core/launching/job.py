@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from ..toolchains import toolchain, torchbuild
 
 # xtuner's name for each of its files of DeepSpeed's settings.
 XTUNER_ZERO = "deepspeed_{}"
+# Models whose attention xtuner shares among devices through transformers' registry.
+SHARED = ("llama", "qwen2")
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,17 @@ class Job:
                 f"{file}: train.sequence_parallel_size: needs DeepSpeed; say "
                 "`launch: {deepspeed: zero2}`"
             )
-        for package in ["deepspeed"] * bool(train.launch.deepspeed) + ["flash-attn"] * (size > 1):
-            self._check_has(package)
+        if train.launch.deepspeed:
+            self._check_has("deepspeed")
+        if size > 1 and self._shares_by_flash():
+            self._check_has("flash-attn")
+
+    def _shares_by_flash(self) -> bool:
+        """Return whether devices share a sequence by flash-attn's kernels only, not by torch's."""
+        path = paths.output(self.recipe.name, "base") / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        plain = config.get("model_type") in SHARED and not config.get("use_sliding_window")
+        return self.train.use_varlen_attn or not plain
 
     def _check_has(self, package: str) -> None:
         if not toolchain.has("xtuner", package):
@@ -116,15 +128,17 @@ class Job:
         """Refuse what this machine's devices cannot do."""
         if torchbuild.has_gpu() or pools.names():
             return
-        for where, value, cure in (
-            ("train.dtype", self.train.dtype, "float32"),
-            ("train.method", self.train.method, "lora"),
-        ):
-            if value in ("float16", "bfloat16", "qlora"):
-                raise UserError(
-                    f"{self.recipe.file}: {where}: {value} needs a GPU and this machine has none; "
-                    f"say {cure}, or train where there is one"
-                )
+        if self.train.dtype != "float32":
+            raise UserError(
+                f"{self.recipe.file}: train.dtype: {self.train.dtype} needs a GPU and this machine "
+                "has none; say float32, or train where there is one"
+            )
+        if self.train.method == "qlora" and not toolchain.has("xtuner", "bitsandbytes"):
+            raise UserError(
+                f"{self.recipe.file}: train.method: qlora needs a GPU, or bitsandbytes in the "
+                "Python that MODELWRIGHT_TOOLCHAIN_XTUNER names, and here is neither; say lora, or "
+                "train where there is one"
+            )
 
 
 def is_there(program: str) -> bool:

@@ -14,7 +14,6 @@ import ctypes
 import importlib
 import os
 import runpy
-import shutil
 import signal
 import sys
 import types
@@ -24,9 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import saving
-else:  # a program of its own, beside which saving.py lies
-    import saving
+    from . import training
+else:  # a program of its own, beside which training.py lies
+    import training
 
 TOOLS = {
     "train": "xtuner.tools.train",
@@ -34,8 +33,6 @@ TOOLS = {
     "merge": "xtuner.tools.model_converters.merge",
 }
 PR_SET_PDEATHSIG = 1
-# Parameters that DeepSpeed gathers before their turn: a whole layer's; left to itself, part of one.
-AHEAD = 500_000_000
 
 
 def main() -> None:
@@ -49,7 +46,10 @@ def main() -> None:
         end_with_parent()
     prepare()
     if tool == "train":
-        prepare_training(argument("--work-dir"), argument("--deepspeed"))
+        options = training.prepare(
+            sys.argv[1], argument("--work-dir"), argument("--deepspeed"), has_accelerator()
+        )
+        sys.argv += ["--cfg-options", *options] if options else []
     runpy.run_module(TOOLS[tool], run_name="__main__")
 
 
@@ -81,6 +81,7 @@ def prepare() -> None:
         cpu: Any = torch.cpu
         cpu.is_bf16_supported = lambda: True  # xtuner asks; torch.cpu has no such function
         torch.cuda.set_device = lambda device: None  # mmengine calls it on every machine
+        quantize_on_processors()
 
 
 def has_accelerator() -> bool:
@@ -91,6 +92,15 @@ def has_accelerator() -> bool:
         importlib.import_module("torch_npu")
     npu = getattr(torch, "npu", None)
     return bool(torch.cuda.is_available() or (npu and npu.is_available()))
+
+
+def quantize_on_processors() -> None:
+    """Let bitsandbytes work where there is no device, as it does from 0.46 on.
+
+    transformers 4.48 refuses, as earlier ones needed an extension of Intel's for that.
+    """
+    bits: Any = importlib.import_module("transformers.integrations.bitsandbytes")
+    bits._validate_bnb_multi_backend_availability = lambda raise_exception: True
 
 
 def import_deepspeed_without_nvcc() -> None:
@@ -147,135 +157,6 @@ def stand_in_for_torchvision() -> None:
     for module in (vision, transforms, functional):
         module.__spec__ = spec_from_loader(module.__name__, loader=None)
         sys.modules[module.__name__] = module
-
-
-def prepare_training(folder: str, deepspeed: str) -> None:
-    """Keep datasets clean, warm-up effective and checkpoints repeatable; go on where one ended.
-
-    Args:
-        folder: the work directory; its name stands for the training in each checkpoint.
-        deepspeed: the name or path of DeepSpeed's settings, or nothing.
-    """
-    from mmengine.config import Config
-
-    place, config = Path(folder), Config.fromfile(sys.argv[1])
-    keep_rows_in(place / "datasets")
-    widen_warm_up()
-    sample_apart()
-    owner = f"{place.name}, {steps(config, deepspeed)}"
-    saving.prepare(owner)
-    if deepspeed:
-        saving.prepare_deepspeed(owner)
-        settle_deepspeed()
-    options = []
-    newest = saving.newest(place, config.get("accumulative_counts", 1))
-    if newest:
-        options += ["resume=True", f"load_from={newest.absolute()}"]
-    if not has_accelerator():
-        options.append("env_cfg.dist_cfg.backend=gloo")
-        train_on_processors(deepspeed)
-    if options:
-        sys.argv += ["--cfg-options", *options]
-
-
-def steps(config: Any, deepspeed: str) -> str:
-    """Return how a training steps.
-
-    A preset chooses it by the devices: what was begun on some is not gone on with on others.
-    """
-    batch = f"{config.get('batch_size')} x {config.get('accumulative_counts')}"
-    dtype = config.model.llm.get("torch_dtype")
-    return f"batch {batch}, {dtype}, {Path(deepspeed).name or 'no DeepSpeed'}"
-
-
-def keep_rows_in(folder: Path) -> None:
-    """Let map() write where all nodes read: not into the dataset, nor into this node's own /tmp."""
-    import datasets
-
-    datasets.disable_caching()
-    folder = folder.absolute()
-    if os.environ.get("RANK", "0") == "0":
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-    arrow: Any = importlib.import_module("datasets.arrow_dataset")
-    arrow.get_temporary_cache_files_directory = lambda: str(folder)
-
-
-def sample_apart() -> None:
-    """Let the answers that are shown while it trains draw no random numbers of the training's."""
-    import torch
-    from xtuner.engine.hooks import EvaluateChatHook
-
-    original = EvaluateChatHook._generate_samples
-
-    def generate(self: Any, *args: Any, **options: Any) -> None:
-        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-        with torch.random.fork_rng(devices):
-            original(self, *args, **options)
-
-    EvaluateChatHook._generate_samples = generate
-
-
-def train_on_processors(deepspeed: str) -> None:
-    """Let processes without devices train together."""
-    from mmengine.model import MMDistributedDataParallel
-
-    original = MMDistributedDataParallel.__init__
-
-    def build(self: Any, module: Any, device_ids: Any = None, **options: Any) -> None:
-        original(self, module, device_ids=None, **options)
-
-    MMDistributedDataParallel.__init__ = build
-    if deepspeed:
-        from deepspeed.comm import torch as communication
-
-        # It would compile a faster sum for inference, which training never asks for.
-        communication.build_shm_op = lambda: None
-
-
-def settle_deepspeed() -> None:
-    """Settle what DeepSpeed's settings leave open.
-
-    The dtype is the config's, where xtuner takes the best that the device has.
-    """
-    import torch
-    from mmengine.config import Config
-
-    utils: Any = importlib.import_module("xtuner.tools.utils")
-    dtype = Config.fromfile(sys.argv[1]).model.llm.get("torch_dtype")
-
-    def settle(settings: dict[str, Any]) -> dict[str, Any]:
-        zero = settings.get("zero_optimization", {})
-        if zero.get("stage") == 3:
-            zero.setdefault("stage3_prefetch_bucket_size", AHEAD)
-        for name, meant in (("fp16", torch.float16), ("bf16", torch.bfloat16)):
-            part = settings.setdefault(name, {"enabled": False})
-            if part.get("enabled", "auto") == "auto":
-                part["enabled"] = dtype == meant
-        return settings
-
-    utils.auto_dtype_of_deepspeed_config = settle
-
-
-def widen_warm_up() -> None:
-    """Let a warm-up in epochs last two iterations at least.
-
-    mmengine turns its end into iterations by cutting off: with one iteration the learning rate
-    stays at `start_factor` for ever, with none it refuses to start.
-    """
-    from mmengine.optim import LinearLR
-
-    original = LinearLR.build_iter_from_epoch.__func__
-
-    def build(
-        cls: Any, *args: Any, begin: Any = 0, end: Any, epoch_length: int, **rest: Any
-    ) -> Any:
-        least = (int(begin * epoch_length) + 2) / epoch_length
-        return original(
-            cls, *args, begin=begin, end=max(end, least), epoch_length=epoch_length, **rest
-        )
-
-    LinearLR.build_iter_from_epoch = classmethod(build)  # type: ignore[arg-type]  # `/` and `cls`
 
 
 if __name__ == "__main__":

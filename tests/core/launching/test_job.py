@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -50,16 +51,41 @@ def test_a_file_of_deepspeeds_settings_lies_beside_the_recipe(project: Project) 
     [
         ("processes: 3, deepspeed: zero2", 2, "3 devices cannot be shared out"),
         ("processes: 2", 2, "needs DeepSpeed; say `launch: {deepspeed: zero2}`"),
-        ("processes: 2, deepspeed: zero2", 2, "train needs flash-attn"),
     ],
 )
 def test_a_shared_sequence_that_cannot_work_is_refused(
-    project: Project, monkeypatch: pytest.MonkeyPatch, launch: str, size: int, said: str
+    project: Project, launch: str, size: int, said: str
 ) -> None:
-    pretend(project, monkeypatch, "")
-
     with pytest.raises(UserError, match=said):
         job(project, launch, sequence_parallel_size=size).check()
+
+
+@pytest.mark.parametrize(
+    ("config", "varlen", "needed"),
+    [
+        ({"model_type": "llama"}, False, False),
+        ({"model_type": "qwen2", "use_sliding_window": False}, False, False),
+        ({"model_type": "qwen2", "use_sliding_window": True}, False, True),
+        ({"model_type": "mistral"}, False, True),
+        ({"model_type": "llama"}, True, True),
+    ],
+)
+def test_a_shared_sequence_needs_flash_attn_only_where_torch_has_no_kernel_for_it(
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    config: dict[str, Any],
+    varlen: bool,
+    needed: bool,
+) -> None:
+    pretend(project, monkeypatch, "")
+    project.result("m", "base", {"config.json": json.dumps(config).encode()})
+    launch = "processes: 2, deepspeed: zero2"
+    shared = job(project, launch, sequence_parallel_size=2, use_varlen_attn=varlen)
+    if not needed:
+        shared.check()
+        return
+    with pytest.raises(UserError, match="train needs flash-attn"):
+        shared.check()
 
 
 def test_a_given_python_without_deepspeed_is_named(
