@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +14,8 @@ from tasks.core import paths
 from tasks.core.engine import manifest, stage
 from tasks.core.evaluation import answers
 from tasks.core.recipe import Recipe
-from tests.conftest import Project, doit
+from tests.conftest import Project
+from tests.training import RECIPE, TINY, Bench, halted, wait
 
 RIGHT = "Action: now\nAction Input: {}"
 PROMPT = {"messages": [{"role": "user", "content": "?"}], "expect": {"tool": "now"}}
@@ -166,76 +162,33 @@ def test_a_gate_chooses_nothing(trained: Project) -> None:
     assert select.key(plain) == select.key(gated)
 
 
-TINY = Path("recipes/tiny-agent").absolute()
-REAL = f"""
-base: {{path: {TINY}/base}}
-data: {{path: {TINY}/data}}
-train:
-  prompt_template: llama3_chat
-  max_length: 256
-  pack_to_max_length: false
-  use_activation_checkpointing: false
-  batch_size: 4
-  accumulative_counts: 1
-  max_iters: 16
-  lr: 5e-3
-  dtype: float32
-  lora: {{r: 8, alpha: 16, dropout: 0}}
-  save_steps: 8
-  save_total_limit: -1
-  launch: {{threads: 1}}
-checkpoint: best
-evaluate: {{prompts: prompts.jsonl, max_new_tokens: 8}}
-"""
-
-
-def trainers(build: Path) -> list[int]:
-    """Return the processes that train in a build folder."""
-    told = subprocess.run(["pgrep", "-f", f"launch.py train {build}"], capture_output=True)
-    return list(map(int, told.stdout.split()))
-
-
 @pytest.mark.slow
 def test_checkpoints_are_taken_while_training_runs_and_chosen_from_afterwards(
     tmp_path: Path, xtuner: str
 ) -> None:
-    recipes, build = tmp_path / "recipes", tmp_path / "build"
-    (recipes / "m").mkdir(parents=True)
-    (recipes / "m.yaml").write_text(REAL)
+    bench = Bench(tmp_path, xtuner)
+    text = RECIPE.replace("max_iters: 24", "max_iters: 16")
+    evaluate = "evaluate: {prompts: prompts.jsonl, max_new_tokens: 8}"
+    bench.write("m", f"{text}checkpoint: best\n{evaluate}\n")
+    (bench.recipes / "m").mkdir()
     few = (TINY / "prompts.jsonl").read_text().splitlines(keepends=True)[:3]
-    (recipes / "m" / "prompts.jsonl").write_text("".join(few))
-    environ = {
-        **os.environ,
-        "MODELWRIGHT_BUILD": str(build),
-        "MODELWRIGHT_RECIPES": str(recipes),
-        "MODELWRIGHT_TOOLCHAIN_XTUNER": xtuner,
-    }
-    command = [sys.executable, "-m", "doit", "select:m"]
-    training = subprocess.Popen(command, env=environ, cwd=paths.ROOT, stdout=subprocess.DEVNULL)
-    try:
-        while not list(build.glob("m/.train-*/iter_8.pth")):
-            assert training.poll() is None
-            time.sleep(0.02)
-        # Let it wait where it is, or a slow machine would find it at its end.
-        held = trainers(build)
-        for process in held:
-            os.kill(process, signal.SIGSTOP)
-        early = doit("adapter:m", "checkpoint=8", build=build, recipes=recipes, xtuner=xtuner)
-        assert not (build / "m" / "train").exists()
-        for process in held:
-            os.kill(process, signal.SIGCONT)
+    (bench.recipes / "m" / "prompts.jsonl").write_text("".join(few))
+    made = bench.build / "m"
+
+    with bench.building("select:m") as training:
+        wait(lambda: bench.has("m", 8)() or training.poll() is not None)
+        with halted(bench.build):
+            early = bench.doit("adapter:m", "checkpoint=8")
+            assert not (made / "train").exists()
         assert early.returncode == 0, early.stderr
         assert "train:m" not in early.stdout
-        assert (build / "m" / "adapter" / "adapter_model.safetensors").exists()
-        assert training.wait(300) == 0
-    finally:
-        training.terminate()
-        training.wait()
-
-    after = doit("adapter:m", "checkpoint=8", build=build, recipes=recipes, xtuner=xtuner)
+        assert (made / "adapter" / "adapter_model.safetensors").exists()
+        said = training.communicate(timeout=300)[0]
+    assert training.returncode == 0, said
+    after = bench.doit("adapter:m", "checkpoint=8")
 
     assert after.returncode == 0, after.stderr
-    report = json.loads((build / "m" / "select" / "report.json").read_text())
+    report = json.loads((made / "select" / "report.json").read_text())
     assert list(report["scores"]) == ["iter_8", "iter_16"]
     assert all(len(row["iter_16"]["answer"]) for row in report["prompts"])
-    assert not list((build / "m" / "select").glob("**/*.safetensors"))
+    assert not list((made / "select").glob("**/*.safetensors"))

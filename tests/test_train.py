@@ -17,7 +17,7 @@ from tasks.core.toolchains import torchbuild
 from tasks.core.training.trainlog import Record
 
 from .conftest import Project, doit
-from .training import RECIPE, Bench, recipe, trainers, wait
+from .training import RECIPE, Bench, few, recipe, trainers, wait
 
 
 @pytest.fixture
@@ -163,3 +163,18 @@ def test_a_crash_of_xtuner_is_a_failure_that_shows_its_last_words(bench: Bench) 
     assert "ZeroDivisionError" in done.stderr
     assert "Traceback (most recent call last)" not in done.stdout
     assert not (bench.build / "m" / "train").exists()
+
+
+@pytest.mark.slow
+def test_a_preset_lays_epochs_end_to_end(bench: Bench) -> None:
+    text = few(RECIPE, bench.folder / "few", 27).replace("max_iters: 24", "max_epochs: 3")
+    text = text.replace("  batch_size: 1\n  accumulative_counts: 2\n", "  preset: auto\n")
+    bench.write("m", text)
+    bench.environ["MODELWRIGHT_DEVICES"] = "none"
+
+    done = bench.doit("adapter:m")
+
+    assert done.returncode == 0, done.stderr
+    assert "batch_size 8, accumulative_counts 2" in done.stdout
+    # 81 rows; with a batch at the end of each epoch they would be 12.
+    assert "[11/11]" in bench.log("m")

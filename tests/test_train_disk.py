@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.training import RECIPE, Bench, trainers, wait
+from tests.training import RECIPE, Bench, halted, wait
 
 # Less than a checkpoint takes.
 LEFT = 64 * 1024
@@ -37,14 +35,9 @@ def test_a_disk_that_fills_while_saving_costs_no_checkpoint(bench: Bench) -> Non
     bench.write("m", RECIPE)
     with bench.building("train:m") as child:
         wait(lambda: bench.has("m", 8)() or child.poll() is not None)
-        # Let it wait where it is until the disk is full.
-        at_work = list(map(int, trainers(bench.build)))
-        for process in at_work:
-            os.kill(process, signal.SIGSTOP)
-        assert not bench.has("m", 16)()
-        resize(bench.folder, shutil.disk_usage(bench.folder).used + LEFT)
-        for process in at_work:
-            os.kill(process, signal.SIGCONT)
+        with halted(bench.build):
+            assert not bench.has("m", 16)()
+            resize(bench.folder, shutil.disk_usage(bench.folder).used + LEFT)
         said = child.communicate(timeout=120)[0]
     assert child.returncode == 1
     assert "the disk is full; no checkpoint that was there is lost.  Free some space" in said

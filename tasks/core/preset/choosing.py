@@ -64,25 +64,15 @@ def choose(
     Raises:
         TooLarge: there is none, and `force` does not take the smallest all the same.
     """
-    given = train.model_fields_set
     fast = shape.kind in KNOWN and not train.use_varlen_attn and train.sequence_parallel_size == 1
-    fixed: dict[str, Any] = {}
-    if "dtype" not in given:
-        fixed["dtype"] = _dtype(devices)
-    if "dataloader_num_workers" not in given and devices.count:
-        fixed["dataloader_num_workers"] = min(WORKERS, len(os.sched_getaffinity(0)))
-    start = train.model_copy(update=fixed)
-    kept = counted or bool({"batch_size", "accumulative_counts"} & given)
+    start = train.model_copy(update=_plain(train, devices))
+    kept = counted or bool({"batch_size", "accumulative_counts"} & train.model_fields_set)
     ways = list(_ways(start, shape, devices, fast, kept))
     fitting = (way for way in ways if not devices.count or _fits(way[2], devices))
     found = next(fitting, min(ways, key=lambda way: way[2].total) if force else None)
     if found is None:
         least = min((way[2] for way in ways), key=lambda need: need.total)
-        cures = [
-            words
-            for words, tried in _smaller(train)
-            if any(_fits(w[2], devices) for w in _ways(tried, shape, devices, fast=True, kept=True))
-        ]
+        cures = list(_cures(train, shape, devices))
         raise TooLarge(reasons.refusal(train, shape, devices, least, cures))
     settled, layers, need = found
     split = settled.batch_size // train.batch_size
@@ -90,6 +80,14 @@ def choose(
     settled = settled.model_copy(update={"use_activation_checkpointing": layers > 0})
     said = tuple(reasons.lines(train, settled, layers, shape, devices, need, fast))
     return Choice(settled, chosen, said, need)
+
+
+def _plain(train: Train, devices: Devices) -> dict[str, Any]:
+    """Return what the devices alone decide, where the recipe says nothing."""
+    found: dict[str, Any] = {"dtype": _dtype(devices)}
+    if devices.count:
+        found["dataloader_num_workers"] = min(WORKERS, len(os.sched_getaffinity(0)))
+    return {name: value for name, value in found.items() if name not in train.model_fields_set}
 
 
 def _dtype(devices: Devices) -> str:
@@ -155,6 +153,14 @@ def _recomputed(train: Train, shape: Shape, fast: bool, last: bool) -> range:
 
 def _fits(need: Memory, devices: Devices) -> bool:
     return need.total <= devices.memory * USABLE
+
+
+def _cures(train: Train, shape: Shape, devices: Devices) -> Iterator[str]:
+    """Yield the changes of a recipe with which it would fit, in its own words."""
+    for words, tried in _smaller(train):
+        ways = _ways(tried, shape, devices, fast=True, kept=True)
+        if any(_fits(need, devices) for _, _, need in ways):
+            yield words
 
 
 def _smaller(train: Train) -> Iterator[tuple[str, Train]]:

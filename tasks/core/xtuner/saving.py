@@ -56,7 +56,7 @@ def prepare(owner: str) -> None:
 
     def after_load(self: Any, runner: Any, checkpoint: dict[str, Any]) -> None:
         if runner._resume:
-            check_owner(checkpoint, owner)
+            check_owner(checkpoint, owner, runner._load_from)
 
     MessageHub.load_state_dict = load
     CheckpointHook.before_save_checkpoint = before_save
@@ -89,7 +89,7 @@ def prepare_deepspeed(owner: str) -> None:
     def resume(self: Any, filename: str, **options: Any) -> dict[str, Any]:
         whole = Path(filename).is_file()
         state = resume_weights(self, filename) if whole else resume_parts(self, filename, **options)
-        check_owner(state, owner)
+        check_owner(state, owner, filename)
         return state
 
     def save_aside(self: Any, filename: str, **options: Any) -> None:
@@ -146,13 +146,13 @@ def strip(checkpoint: dict[str, Any], owner: str) -> None:
         checkpoint[part] = unshared(checkpoint[part])
 
 
-def check_owner(checkpoint: dict[str, Any] | None, owner: str) -> None:
+def check_owner(checkpoint: dict[str, Any] | None, owner: str, path: str) -> None:
     """Refuse a checkpoint of another training; its weights might even fit."""
     found = (checkpoint or {}).get("meta", {}).get("owner")
     if found != owner:
         sys.exit(
-            f"the checkpoint was saved by {found or 'another program'}, not by {owner}; "
-            "take it out of the folder and start again"
+            f"{path} was saved by {found or 'another program'}, not by {owner}; "
+            "take it out of there and run doit again"
         )
 
 

@@ -84,12 +84,12 @@ def test_a_file_that_cannot_be_written_whole_does_not_get_its_name(tmp_path: Pat
 
 
 def test_another_trainings_checkpoint_is_not_gone_on_from() -> None:
-    saving.check_owner({"meta": {"owner": ".train-a"}}, ".train-a")
+    saving.check_owner({"meta": {"owner": ".train-a"}}, ".train-a", "iter_8.pth")
 
-    with pytest.raises(SystemExit, match=r"saved by \.train-b, not by \.train-a"):
-        saving.check_owner({"meta": {"owner": ".train-b"}}, ".train-a")
-    with pytest.raises(SystemExit, match=r"saved by another program"):
-        saving.check_owner({"meta": {}}, ".train-a")
+    with pytest.raises(SystemExit, match=r"iter_8\.pth was saved by \.train-b, not by \.train-a"):
+        saving.check_owner({"meta": {"owner": ".train-b"}}, ".train-a", "iter_8.pth")
+    with pytest.raises(SystemExit, match=r"saved by another program, .* take it out of there"):
+        saving.check_owner({"meta": {}}, ".train-a", "iter_8.pth")
 
 
 def test_only_plain_values_are_saved() -> None:
