@@ -19,11 +19,14 @@ import pytest
 from tasks.core import paths
 from tasks.core.toolchains import toolchain
 from tests.conftest import doit
+from tests.services import oneapi
+from tests.services.oneapi import OneApi
 from tests.services.process import free_port
 
 # Everything of one test together; a machine that is busy is given time, one that hangs is not.
 LIMIT = 400.0
-XINFERENCE, EVALUATE = "MODELWRIGHT_XINFERENCE", "MODELWRIGHT_EVALUATE_ENDPOINT"
+XINFERENCE, GATEWAY = "MODELWRIGHT_XINFERENCE", "MODELWRIGHT_GATEWAY"
+EVALUATE = "MODELWRIGHT_EVALUATE_ENDPOINT"
 # How many held-out prompts the server is asked.
 COUNT = 12
 
@@ -78,6 +81,16 @@ class Model:
         done = doit(*words, build=self.build, recipes=self.recipes, **values)
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout + done.stderr
+
+    def behind_a_gateway(self, options: dict[str, str]) -> dict[str, Any]:
+        """Have a gateway reach the model; return its channel."""
+        made = OneApi()
+        self.serve("{name: tiny}", more="gateway: {}\n")
+        with made.running():
+            there = {f"{GATEWAY}_ENDPOINT": made.url, f"{GATEWAY}_TOKEN": oneapi.TOKEN}
+            self.doit("gateway:tiny", options={**options, **there})
+        self.serve("{name: tiny}")
+        return made.channels[0]
 
     def made(self, name: str) -> Any:
         return json.loads((self.build / "tiny/serve" / name).read_text())
@@ -179,6 +192,8 @@ def test_a_model_is_served_lost_found_out_repaired_and_taken_away(model: Model, 
     keyed = {**model.options, f"{XINFERENCE}_PASSWORD": "", f"{XINFERENCE}_API_KEY": key}
     model.doit("serve:tiny", options=keyed)
     assert "0 to run" in model.doit("plan", "serve:tiny", options=keyed)
+    channel = model.behind_a_gateway(keyed)
+    assert (channel["models"], channel["key"]) == ("tiny", key)
     model.serve("{name: tiny, context_length: 512}")
     assert "an API key may only ask" in model.doit("serve:tiny", status=1, options=keyed)
     assert "registration tiny removed" in model.doit("unship:tiny")
@@ -189,5 +204,5 @@ def test_a_model_is_served_lost_found_out_repaired_and_taken_away(model: Model, 
     assert members(session) == []
     assert not (model.build / "tiny/serve").exists()
     texts = [path.read_bytes() for path in model.build.rglob("*") if path.is_file()]
-    assert not any(b"let-me-in" in text for text in texts)
+    assert not any(secret in text for secret in (b"let-me-in", key.encode()) for text in texts)
     assert time.monotonic() - started < LIMIT

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from . import console
 from .errors import UserError
 from .image import reference
-from .image.reference import Reference
+from .image.reference import HUB, Reference
 from .recipe import Recipe
 from .sources import lockfile
 
 PART = "images"
+QUICK = 5.0
 
 
 def pinned(recipe: Recipe, name: str) -> str:
@@ -25,10 +26,11 @@ def pinned(recipe: Recipe, name: str) -> str:
 
 
 def mention(recipe: Recipe, names: Iterable[str]) -> None:
-    """Say which images are named by their tag alone."""
-    bare = [name for name in names if "@" not in name]
+    """Say how many images are named by their tag alone, if any."""
+    bare = sum("@" not in name for name in names)
     if bare:
-        console.say(f"   by tag alone: {', '.join(bare)}; `doit update:{recipe.name}` pins them")
+        word = "image" if bare == 1 else "images"
+        console.say(f"   {bare} {word} by tag alone; `doit update:{recipe.name}` pins")
 
 
 def update(recipe: Recipe, names: Iterable[str]) -> None:
@@ -41,26 +43,24 @@ def update(recipe: Recipe, names: Iterable[str]) -> None:
         except UserError as error:
             console.say(f"   {', '.join(there)}: no digest; {error}")
             continue
-        before = lockfile.read(recipe, PART)
-        for name, digest in found.items():
-            if before.get(name) != digest:
-                console.say(f"   {name}: {digest}")
+        for name in there:
+            if pinned(recipe, name) != f"{name}@{found.get(name)}":
+                console.say(f"   {name}: {found.get(name, 'no such image there')}")
         lockfile.update(recipe, PART, **found)
 
 
 def _digests(host: str, names: dict[str, Reference]) -> dict[str, str]:
-    """Return what a registry's tags stand for.
+    """Return what those of the tags stand for that a registry has.
 
     Raises:
-        UserError: it does not answer, or has no such image.
+        UserError: it does not answer, or refuses.
     """
     from .image.registry import Registry
+    from .serving.address import unheard
 
-    found = {}
+    # What is not there costs a moment, not the minutes that a push would wait for it.
+    if fault := unheard("registry-1.docker.io" if host == HUB else host, QUICK):
+        raise UserError(f"{host}: no answer ({fault}); is it up?")
     with Registry(host) as there:
-        for name, asked in names.items():
-            digest = there.digest(asked)
-            if digest is None:
-                raise UserError(f"{name}: no such image there; correct it")
-            found[name] = digest
-    return found
+        found = {name: there.digest(asked) for name, asked in names.items()}
+    return {name: digest for name, digest in found.items() if digest}

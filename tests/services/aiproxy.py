@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from tests.services.jsonserver import Reply, Request
-from tests.services.oneapi import OneApi
+from tests.services.oneapi import HELLO, OneApi
 
 ADMIN_KEY = "admin-key-of-a-test"
 
@@ -99,7 +99,7 @@ class AIProxy(OneApi):
         channel = self.channel(number)
         if model not in channel["models"]:
             return self.bad("model not supported by channel")
-        answer = self.send(channel, {"model": model, "messages": []})
+        answer = self.send(channel, {"model": model, "messages": HELLO})
         good = answer.status == 200
         told = {"success": good, "code": answer.status, "response": "" if good else answer.body}
         return self.good({"model": model, **told})

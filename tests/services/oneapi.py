@@ -13,6 +13,8 @@ from tests.services.jsonserver import Reply, Request, Service
 TOKEN, USER, PASSWORD, KEY = "access-of-a-test", "root", "123456-of-a-test", "sk-clientofatest"
 
 CLIENT = httpx.Client(trust_env=False)
+# What a channel is tested with.
+HELLO = [{"role": "user", "content": "hi"}]
 
 
 class ChannelForm(BaseModel):
@@ -150,7 +152,7 @@ class OneApi(Service):
         channel = next((one for one in self.channels if one["id"] == number), None)
         if channel is None:
             return self.bad("record not found")
-        answer = self.send(channel, {"model": model, "messages": [], "max_tokens": 2})
+        answer = self.send(channel, {"model": model, "messages": HELLO, "max_tokens": 2})
         if answer.status != 200:
             return self.bad(f"http status code: {answer.status}, error message: {answer.body}")
         return self.good()

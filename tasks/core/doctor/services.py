@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
-from urllib.request import getproxies
 
 from .. import paths, settings
 from ..errors import UserError
@@ -109,20 +107,12 @@ def fastgpt() -> str:
 
 
 def _reach(host: str) -> None:
-    """See whether anybody listens: a push would try again and again.
+    """See whether anybody listens: a push would try again and again."""
+    from ..serving.address import unheard
 
-    Behind a proxy only the proxy knows.
-    """
-    from ..serving.address import is_loopback
-
-    name, _, port = host.partition(":")
-    if getproxies() and not is_loopback(f"http://{host}"):
-        return
-    try:
-        socket.create_connection((name, int(port or 443)), QUICK).close()
-    except (OSError, ValueError) as error:
+    if fault := unheard(host, QUICK):
         where = settings.current().where("registry")
-        raise UserError(f"{host}: no answer ({error}); is it up, and is {where} right?") from None
+        raise UserError(f"{host}: no answer ({fault}); is it up, and is {where} right?")
 
 
 def _openai(service: str, endpoint: str, name: str, key: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from ..errors import UserError
 
@@ -33,3 +35,18 @@ def is_loopback(endpoint: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def unheard(host: str, seconds: float) -> str:
+    """Return why nobody answers at host[:port], or nothing: said soon, where others try again.
+
+    Behind a proxy only the proxy knows.
+    """
+    name, _, port = host.partition(":")
+    if getproxies() and not is_loopback(f"http://{host}"):
+        return ""
+    try:
+        socket.create_connection((name, int(port or 443)), seconds).close()
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""
