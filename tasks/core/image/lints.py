@@ -1,14 +1,13 @@
 """What will not serve, said before hours of building: architecture, flags, files, disk.
 
 Errors stop the build, warnings do not; each says what to do.  What is known of vLLM's versions is
-in catalog.yaml and in the tables here; a base that does not name its version is not judged by it.
+in catalog.yaml and in versions.py; a base that does not name its version is not judged by it.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,37 +17,9 @@ from typing import Any
 from .. import catalog, console, paths
 from ..errors import UserError, nearest
 from ..recipe import Recipe
-from . import reference
+from . import versions
 
-Version = tuple[int, ...]
-
-# The first version with each flag.
-FLAGS: dict[str, Version] = {
-    "--enable-auto-tool-choice": (0, 6, 0),
-    "--tool-call-parser": (0, 6, 0),
-    "--enable-lora": (0, 3, 0),
-    "--lora-modules": (0, 3, 0),
-    "--max-lora-rank": (0, 3, 0),
-}
-# --tool-call-parser: those of 0.6.0, those that 0.9.2's sources have, and those that came later.
-FIRST_PARSERS = frozenset({"hermes", "mistral"})
-EARLY_PARSERS = FIRST_PARSERS | {
-    "deepseek_v3", "granite", "granite-20b-fc", "internlm", "jamba", "llama3_json",
-    "llama4_pythonic", "llama4_json", "minimax", "phi4_mini_json", "pythonic", "xlam",
-}  # fmt: skip
-LATE_PARSERS = frozenset({
-    "deepseek_v31", "deepseek_v32", "ernie45", "functiongemma", "gemma4", "gigachat3", "glm45",
-    "glm47", "hunyuan_a13b", "kimi_k2", "longcat", "minimax_m2", "olmo3", "openai", "qwen3_coder",
-    "qwen3_xml", "seed_oss", "step3", "step3p5",
-})  # fmt: skip
-# From here on vLLM runs what it does not know through Transformers.
-ANYTHING: Version = (0, 9, 0)
-# The catalogue's marks for LoRA are the document's version's and the newest's.
-DOCUMENT: Version = (0, 4, 1)
-# transformers 4.44 dropped the templates that it had for models without one.
-TEMPLATES: Version = (0, 5, 5)
 POINTER = b"version https://git-lfs.github.com/spec/v1"
-_VLLM = re.compile(r"v?(\d+(?:\.\d+)+)")
 
 
 @dataclass(frozen=True)
@@ -85,7 +56,7 @@ def of_recipe(recipe: Recipe, command: Sequence[str], *, has_adapter: bool) -> I
     assert recipe.image is not None
     if recipe.image.serve == "adapter" and not has_adapter:
         yield Finding("image.serve: there is no adapter to serve; say `serve: merged`")
-    version = vllm(recipe.image.base)
+    version = versions.of_image(recipe.image.base)
     if version is None:
         return
     yield from _architecture(recipe, version)
@@ -106,14 +77,14 @@ def of_files(recipe: Recipe, folder: Path, names: Sequence[str]) -> Iterator[Fin
             f"{f', and {len(pointers) - 1} more' if len(pointers) > 1 else ''}; run `git lfs pull` "
             "there and build again"
         )
-    version = vllm(recipe.image.base)
+    version = versions.of_image(recipe.image.base)
     if version is None or recipe.image.entrypoint is not None:
         return
     tokenizer, config = (_json(folder / name) for name in ("tokenizer_config.json", "config.json"))
     has_template = "chat_template" in tokenizer or any(
         name.startswith("chat_template.") for name in names
     )
-    if not has_template and version >= TEMPLATES:
+    if not has_template and version >= versions.TEMPLATES:
         yield Finding(
             "image: the model has no chat template (`chat_template` in tokenizer_config.json, or "
             "chat_template.jinja), so vLLM refuses chats; add one to the base, or set an "
@@ -145,23 +116,7 @@ def of_layers(count: int, most: int, wished: int) -> Iterator[Finding]:
         )
 
 
-def vllm(base: str) -> Version | None:
-    """Return the version of vLLM in a base, as its tag has it; None where it is not told."""
-    try:
-        name = reference.parse(base)
-    except UserError:
-        return None
-    found = _VLLM.match(name.tag or "")
-    return parse(found[1]) if "vllm" in name.repository and found else None
-
-
-def parse(version: str) -> Version:
-    """Return a version's numbers: 0.4.0.post1 is (0, 4, 0)."""
-    found = [re.match(r"\d+", part) for part in version.split(".")]
-    return tuple(int(part[0]) for part in found if part)
-
-
-def _architecture(recipe: Recipe, version: Version) -> Iterator[Finding]:
+def _architecture(recipe: Recipe, version: versions.Version) -> Iterator[Finding]:
     try:
         architecture = catalog.of(recipe)
     except UserError:
@@ -169,18 +124,18 @@ def _architecture(recipe: Recipe, version: Version) -> Iterator[Finding]:
     try:
         row = catalog.find(architecture, recipe.base.label)
     except UserError as error:
-        is_error = version < ANYTHING
+        is_error = version < versions.ANYTHING
         told = "refuses it" if is_error else "may run it through Transformers"
         yield Finding(f"image.base: {error}\n  (such a vLLM {told})", is_error)
         return
     first, last = row.vllm.get("first"), row.vllm.get("last")
     ours = ".".join(map(str, version))
-    if first and version < parse(first):
+    if first and version < versions.parse(first):
         yield Finding(
             f"image.base: {architecture} is served from vLLM {first} on, and the base has {ours}; "
             f"take v{first} or later"
         )
-    if last and version > parse(last):
+    if last and version > versions.parse(last):
         yield Finding(
             f"image.base: vLLM served {architecture} until {last}, and the base has {ours}; take "
             f"v{last}"
@@ -189,7 +144,7 @@ def _architecture(recipe: Recipe, version: Version) -> Iterator[Finding]:
     if recipe.image.serve != "adapter":
         return
     marks = row.lora, row.lora_now
-    if True not in marks or (version <= DOCUMENT and row.lora is False):
+    if True not in marks or (version <= versions.DOCUMENT and row.lora is False):
         yield Finding(
             f"image.serve: vLLM has no LoRA for {architecture}, says the catalogue; say "
             "`serve: merged`"
@@ -202,10 +157,10 @@ def _architecture(recipe: Recipe, version: Version) -> Iterator[Finding]:
         )
 
 
-def _flags(command: Sequence[str], version: Version) -> Iterator[Finding]:
+def _flags(command: Sequence[str], version: versions.Version) -> Iterator[Finding]:
     ours = ".".join(map(str, version))
     for word in command:
-        first = FLAGS.get(word.partition("=")[0])
+        first = versions.FLAGS.get(word.partition("=")[0])
         if first and version < first:
             since = ".".join(map(str, first))
             yield Finding(
@@ -213,20 +168,20 @@ def _flags(command: Sequence[str], version: Version) -> Iterator[Finding]:
                 "image.base, or leave it out"
             )
     parser = dict(itertools.pairwise(command)).get("--tool-call-parser")
-    if parser is None or version < FLAGS["--tool-call-parser"]:
+    if parser is None or version < versions.FLAGS["--tool-call-parser"]:
         return
-    if parser not in EARLY_PARSERS | LATE_PARSERS:
-        known = nearest(parser, EARLY_PARSERS | LATE_PARSERS)
+    if parser not in versions.EARLY_PARSERS | versions.LATE_PARSERS:
+        known = nearest(parser, versions.EARLY_PARSERS | versions.LATE_PARSERS)
         yield Finding(f"image.tool_parser: {parser}: not a tool parser of vLLM{known}")
-    elif version <= (0, 9, 2) and parser in LATE_PARSERS:
+    elif version <= (0, 9, 2) and parser in versions.LATE_PARSERS:
         yield Finding(
             f"image.tool_parser: {parser} came after vLLM 0.9.2, and the base has {ours}; take a "
             "later image.base"
         )
-    elif version < (0, 6, 3) and parser not in FIRST_PARSERS:
+    elif version < (0, 6, 3) and parser not in versions.FIRST_PARSERS:
         yield Finding(
-            f"image.tool_parser: vLLM {ours} has {' and '.join(sorted(FIRST_PARSERS))} only; take "
-            "a later image.base"
+            f"image.tool_parser: vLLM {ours} has {' and '.join(sorted(versions.FIRST_PARSERS))} "
+            "only; take a later image.base"
         )
 
 

@@ -16,10 +16,10 @@ import httpx
 
 from ..engine import digests
 from ..errors import UserError
-from . import oci, refusals, registryauth, transport
+from . import oci, refusals, transport
+from .authorizer import Authorizer
 from .reference import HUB, Reference
 from .refusals import Refused
-from .registryauth import Challenge, Token
 
 Body = Callable[[], Iterable[bytes | memoryview]]
 
@@ -49,10 +49,9 @@ class Registry:
         self.host = host
         self._api = "registry-1.docker.io" if host == HUB else host
         self._url: httpx.URL | None = None
-        self._challenge: Challenge | None = None
-        self._tokens: dict[tuple[str, ...], Token] = {}
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._client = transport.client(host)
+        self._authorizer = Authorizer(host, self._client, PAUSES)
 
     def __enter__(self) -> Registry:
         return self
@@ -210,7 +209,7 @@ class Registry:
             shown = {"Accept": _ACCEPT, **(headers or {})}
             request = self._client.build_request(method, url, headers=shown, content=content)
             if url.host == self.url.host:
-                request.headers.update(self._authorization(repository, scopes, anew=last))
+                request.headers.update(self._authorizer.headers(repository, scopes, anew=last))
             reads = method in ("GET", "HEAD")
             answer = self._client.send(request, stream=stream, follow_redirects=reads)
             asked = answer.headers.get("WWW-Authenticate")
@@ -219,7 +218,7 @@ class Registry:
             if last:
                 raise self.refusal(answer, repository)
             answer.close()
-            self._challenge = registryauth.challenge(asked)
+            self._authorizer.hear(asked)
         return answer
 
     @property
@@ -247,8 +246,7 @@ class Registry:
                 raise UserError(refusals.unreachable(self.host, error)) from None
             if answer.status_code not in (200, 401):
                 raise self.refusal(answer, "")
-            asked = answer.headers.get("WWW-Authenticate")
-            self._challenge = registryauth.challenge(asked) if asked else None
+            self._authorizer.hear(answer.headers.get("WWW-Authenticate"))
             return url
         raise AssertionError("http is the last scheme")
 
@@ -265,39 +263,6 @@ class Registry:
                 return answer
             time.sleep(wait(answer, pause))
         raise AssertionError("the last pause is None")
-
-    def _authorization(self, repository: str, scopes: list[str], *, anew: bool) -> dict[str, str]:
-        """Return the header that shows who asks; empty where nobody wants to know."""
-        with self._lock:
-            asked, key = self._challenge, tuple(scopes)
-            if asked is None:
-                return {}
-            if asked.scheme == "basic":
-                known = registryauth.find(self.host, repository)
-                if known is None:
-                    raise UserError(
-                        f"{self.host}: wants a user and a password, and none are known; "
-                        f"`docker login {self.host}` first"
-                    )
-                return {"Authorization": known.basic}
-            token = self._tokens.get(key)
-            if anew or token is None or token.until <= time.monotonic():
-                known = registryauth.find(self.host, repository)
-                token = self._buy(asked, scopes, known)
-                self._tokens[key] = token
-            return {"Authorization": f"Bearer {token.value}"}
-
-    def _buy(
-        self, asked: Challenge, scopes: list[str], known: registryauth.Credentials | None
-    ) -> Token:
-        for pause in (*PAUSES, None):
-            try:
-                return registryauth.fetch_token(self._client, asked, scopes, known)
-            except httpx.HTTPError:
-                if pause is None:
-                    break
-                time.sleep(pause)
-        raise UserError(f"{self.host}: its token server does not answer; try again later")
 
 
 def wait(answer: httpx.Response, pause: float) -> float:

@@ -18,18 +18,18 @@ from typing import Any
 from .. import console
 from ..errors import UserError
 from ..recipe import Recipe
-from . import lints, oci
+from . import oci, versions
 
 FOLDER = "wheels"
 ROOT = "opt/modelwright"
 # What vLLM's own images have, by requirements-common.txt, and since which version.
-PROVIDED: dict[str, lints.Version] = {
+PROVIDED: dict[str, versions.Version] = {
     "fastapi": (0, 1, 0), "numpy": (0, 1, 0), "prometheus-client": (0, 4, 0), "psutil": (0, 1, 0),
     "pydantic": (0, 1, 0), "requests": (0, 3, 0), "sentencepiece": (0, 1, 0),
     "tiktoken": (0, 4, 0), "torch": (0, 1, 0), "transformers": (0, 1, 0), "uvicorn": (0, 1, 0),
 }  # fmt: skip
 # vLLM's images had Python 3.10 until here; later ones have to be told.
-PYTHON_310: lints.Version = (0, 6, 0)
+PYTHON_310: versions.Version = (0, 6, 0)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TAIL = 6
 
@@ -63,7 +63,7 @@ def python(recipe: Recipe, base: oci.Image | None) -> str:
     told = re.match(r"3\.\d+", environ.get("PYTHON_VERSION", ""))
     if told:
         return told[0]
-    version = lints.vllm(recipe.image.base)
+    version = versions.of_image(recipe.image.base)
     if version and version < PYTHON_310:
         return "3.10"
     raise UserError(
@@ -105,18 +105,16 @@ def install(
 
 def target(version: str, base: oci.Image | None) -> list[str]:
     """Return pip's options that name the base's Python and its machine instead of ours."""
-    machine = str(base.config.get("architecture", "amd64")) if base else "amd64"
-    name = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
     glibcs = ("2014", "_2_17", "_2_28", "_2_31", "_2_34", "_2_35")
-    platforms = [word for glibc in glibcs for word in ("--platform", f"manylinux{glibc}_{name}")]
-    return [
-        "--only-binary=:all:",
-        "--implementation",
-        "cp",
-        "--python-version",
-        version,
-        *platforms,
-    ]
+    names = [f"manylinux{glibc}_{machine(base)}" for glibc in glibcs]
+    kind = ["--only-binary=:all:", "--implementation", "cp", "--python-version", version]
+    return [*kind, *(word for name in names for word in ("--platform", name))]
+
+
+def machine(base: oci.Image | None) -> str:
+    """Return what Python calls the base's processor."""
+    name = str(base.config.get("architecture", "amd64")) if base else "amd64"
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
 
 
 def pip(words: Sequence[str]) -> str:
@@ -141,5 +139,5 @@ def normal(package: str) -> str:
 
 def _provided(recipe: Recipe) -> set[str]:
     assert recipe.image is not None
-    version = lints.vllm(recipe.image.base)
+    version = versions.of_image(recipe.image.base)
     return {name for name, first in PROVIDED.items() if version and version >= first}

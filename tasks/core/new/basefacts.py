@@ -13,7 +13,7 @@ from typing import Any
 from .. import catalog
 from ..catalog import Row
 from ..errors import UserError
-from ..image import lints
+from ..image import versions
 from . import survey
 from .survey import Place
 
@@ -71,9 +71,9 @@ class BaseFacts:
     def vllm(self) -> str:
         """A version of vLLM that serves it."""
         first, last = (self.row.vllm.get(end) if self.row else None for end in ("first", "last"))
-        if first and lints.parse(first) > lints.parse(VLLM):
+        if first and versions.parse(first) > versions.parse(VLLM):
             return first
-        return last if last and lints.parse(last) < lints.parse(VLLM) else VLLM
+        return last if last and versions.parse(last) < versions.parse(VLLM) else VLLM
 
     @property
     def memory(self) -> Mapping[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .. import catalog, paths, settings
 from ..errors import UserError
-from ..image import lints
+from ..image import versions
 from ..recipe import Recipe
 from ..sections import Serve
 from ..serving import container, servers, serving
@@ -80,7 +80,7 @@ def tool_parser(recipe: Recipe) -> str | None:
     way = serving.way("vllm")
     if given or way == "endpoint":
         return given
-    version = lints.vllm(recipe.image.base) if recipe.image else None
+    version = versions.of_image(recipe.image.base) if recipe.image else None
     too_old = way == "docker" and (version is None or version < TOOLS)
     return None if too_old else catalog.tool_parser(recipe)
 

@@ -10,7 +10,7 @@ import pytest
 
 from tasks import adapter, dockerfile
 from tasks.core.errors import UserError
-from tasks.core.image import lints
+from tasks.core.image import lints, versions
 from tasks.core.model import modelfiles
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
@@ -42,7 +42,7 @@ def made(project: Project, architecture: str, base: str, rest: str = "", more: s
     ],
 )
 def test_the_version_is_the_tag_s(base: str, version: tuple[int, ...] | None) -> None:
-    assert lints.vllm(base) == version
+    assert versions.of_image(base) == version
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,9 @@ def test_docker_hub_s_api_has_a_name_of_its_own() -> None:
         ("https://b.example/u", "https://b.example/u", False),
     ],
 )
-def test_a_token_stays_with_its_registry(location: str, where: str, is_shown: bool) -> None:
+def test_a_token_stays_with_its_registry(
+    location: str, where: str, is_shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -138,8 +140,9 @@ def test_a_token_stays_with_its_registry(location: str, where: str, is_shown: bo
             return httpx.Response(202, headers={"Location": location})
         return httpx.Response(201)
 
+    client = httpx.Client(transport=httpx.MockTransport(answer))
+    monkeypatch.setattr(transport, "client", lambda host: client)
     with Registry("a.example") as there:
-        there._client = httpx.Client(transport=httpx.MockTransport(answer))
         session = blobupload._start(there, "x", 1)
         there.once("PUT", "x", session.location)
     assert str(seen[-1].url) == where

@@ -1,0 +1,53 @@
+"""What is known of vLLM's versions: flags, tool parsers, and which version an image has."""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import UserError
+from . import reference
+
+Version = tuple[int, ...]
+
+# The first version with each flag.
+FLAGS: dict[str, Version] = {
+    "--enable-auto-tool-choice": (0, 6, 0),
+    "--tool-call-parser": (0, 6, 0),
+    "--enable-lora": (0, 3, 0),
+    "--lora-modules": (0, 3, 0),
+    "--max-lora-rank": (0, 3, 0),
+}
+# --tool-call-parser: those of 0.6.0, those that 0.9.2's sources have, and those that came later.
+FIRST_PARSERS = frozenset({"hermes", "mistral"})
+EARLY_PARSERS = FIRST_PARSERS | {
+    "deepseek_v3", "granite", "granite-20b-fc", "internlm", "jamba", "llama3_json",
+    "llama4_pythonic", "llama4_json", "minimax", "phi4_mini_json", "pythonic", "xlam",
+}  # fmt: skip
+LATE_PARSERS = frozenset({
+    "deepseek_v31", "deepseek_v32", "ernie45", "functiongemma", "gemma4", "gigachat3", "glm45",
+    "glm47", "hunyuan_a13b", "kimi_k2", "longcat", "minimax_m2", "olmo3", "openai", "qwen3_coder",
+    "qwen3_xml", "seed_oss", "step3", "step3p5",
+})  # fmt: skip
+# From here on vLLM runs what it does not know through Transformers.
+ANYTHING: Version = (0, 9, 0)
+# The catalogue's marks for LoRA are the document's version's and the newest's.
+DOCUMENT: Version = (0, 4, 1)
+# transformers 4.44 dropped the templates that it had for models without one.
+TEMPLATES: Version = (0, 5, 5)
+_VLLM = re.compile(r"v?(\d+(?:\.\d+)+)")
+
+
+def of_image(name: str) -> Version | None:
+    """Return the version of vLLM in an image, as its tag has it; None where it is not told."""
+    try:
+        asked = reference.parse(name)
+    except UserError:
+        return None
+    found = _VLLM.match(asked.tag or "")
+    return parse(found[1]) if "vllm" in asked.repository and found else None
+
+
+def parse(version: str) -> Version:
+    """Return a version's numbers: 0.4.0.post1 is (0, 4, 0)."""
+    found = [re.match(r"\d+", part) for part in version.split(".")]
+    return tuple(int(part[0]) for part in found if part)
