@@ -9,14 +9,11 @@ for the checksums, once to be written and hashed at the same time.
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import os
 import stat
 import zlib
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
@@ -25,7 +22,9 @@ from .core import console, paths
 from .core.engine import digests
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
-from .core.model import modelfiles
+from .core.model import ahead, crc32, modelfiles
+from .core.model.ahead import Job
+from .core.model.hashedfile import HashedFile
 from .core.recipe import Recipe
 
 VERSION = 1
@@ -34,8 +33,8 @@ NAME = "merged.zip"
 EARLIEST = (1980, 1, 1, 0, 0, 0)
 UNIX = 3
 PIECE = 1 << 20
-# So many pieces may wait to be hashed.
-AHEAD = 4
+# A file's checksum is put together from those of parts of this size.
+PART = 1 << 26
 
 
 def wanted(recipe: Recipe) -> bool:
@@ -78,8 +77,8 @@ def pack(model: Path, archive: Path, name: str) -> int:
     names = modelfiles.outgoing(model)
     files = [model / each for each in names]
     states = [digests.state_of(path) for path in files]
-    sums = _checksums(files)
-    with archive.open("wb", buffering=0) as file, _Hashed(file) as target:
+    sums = checksums(files)
+    with HashedFile(archive) as target:
         # Private, but unchanged since Python 3.2: entries that are written by us are listed by it.
         zipped: Any = ZipFile(target, "w", allowZip64=True)  # type: ignore[call-overload]
         for each, path, state, crc in zip(names, files, states, sums, strict=True):
@@ -88,11 +87,10 @@ def pack(model: Path, archive: Path, name: str) -> int:
             info.CRC, info.compress_size = crc, state[2]
             info.header_offset = zipped.fp.tell()
             zipped.fp.write(info.FileHeader())
-            with path.open("rb", buffering=0) as source:
-                for piece in target.pieces(source):
-                    zipped.fp.write(piece)
+            for piece in ahead.filled(list(_pieces(path, state[2]))):
+                zipped.fp.write(piece)
             if digests.state_of(path) != state:
-                raise UserError(f"{path}: changed while it was read; run again when it is at rest")
+                raise _changed(path)
             zipped.filelist.append(info)
         zipped.start_dir, zipped._didModify = zipped.fp.tell(), True
         zipped.close()
@@ -101,55 +99,39 @@ def pack(model: Path, archive: Path, name: str) -> int:
     return len(names)
 
 
-class _Hashed:
-    """A file that is hashed by a thread of its own while it is written; it cannot seek."""
-
-    def __init__(self, file: Any) -> None:
-        self._file, self._sha = file, hashlib.sha256()
-        self._pool, self._waiting = ThreadPoolExecutor(1), deque[Future[None]]()
-        # As many are being hashed as may wait, and one is being filled.
-        self._room = itertools.cycle([memoryview(bytearray(PIECE)) for _ in range(AHEAD + 1)])
-
-    def __enter__(self) -> _Hashed:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
-
-    @property
-    def digest(self) -> str:
-        """The digest of all that was written."""
-        return f"sha256:{self._sha.hexdigest()}"
-
-    def pieces(self, source: Any) -> Iterator[memoryview]:
-        """Yield what is left in a file, to be written here; the same memory serves again."""
-        for room in self._room:
-            count = source.readinto(room)
-            if not count:
-                return
-            yield room[:count]
-
-    def write(self, data: bytes | memoryview) -> int:
-        self._waiting.append(self._pool.submit(self._sha.update, data))
-        if len(self._waiting) > AHEAD:
-            self._waiting.popleft().result()
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
-        return len(data)
-
-    def flush(self) -> None:
-        """Do nothing: the file has no buffer."""
+def checksums(files: Sequence[Path]) -> list[int]:
+    """Return the CRC-32 of each file; long ones are read in parts, side by side."""
+    parts = [
+        (path, start, min(PART, size - start))
+        for path in files
+        for size in [path.stat().st_size]
+        for start in range(0, size, PART)
+    ]
+    found = dict.fromkeys(files, 0)
+    with ThreadPoolExecutor(ahead.processors()) as pool:
+        for (path, _, size), crc in zip(parts, pool.map(_checksum, parts), strict=True):
+            found[path] = crc32.joined(found[path], crc, size)
+    return list(found.values())
 
 
-def _checksums(files: Sequence[Path]) -> list[int]:
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return list(pool.map(_checksum, files))
-
-
-def _checksum(path: Path) -> int:
-    crc, buffer = 0, memoryview(bytearray(digests.BLOCK))
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            crc = zlib.crc32(buffer[:count], crc)
+def _checksum(part: tuple[Path, int, int]) -> int:
+    path, start, left = part
+    crc, room = 0, memoryview(bytearray(PIECE))
+    while left and (count := ahead.read(path, start, room[:left])):
+        crc, start, left = zlib.crc32(room[:count], crc), start + count, left - count
     return crc
+
+
+def _pieces(path: Path, size: int) -> Iterator[Job]:
+    """Yield what reads a file, piece by piece."""
+    for start in range(0, size, PIECE):
+        yield Job(min(PIECE, size - start), partial(_read, path, start))
+
+
+def _read(path: Path, start: int, room: memoryview) -> None:
+    if ahead.read(path, start, room) < len(room):
+        raise _changed(path)
+
+
+def _changed(path: Path) -> UserError:
+    return UserError(f"{path}: changed while it was read; run again when it is at rest")

@@ -92,7 +92,7 @@ def merge(base: Path, tuned: Path, folder: Path, most: int) -> weights.Model:
     Raises:
         UserError: one of them is damaged, the two do not fit, or the adapter is in the base.
     """
-    from .core.model import merging, shards
+    from .core.model import change, merging, shards
 
     before, added = weights.inspect(base), lora.read(tuned)
     marks = before.metadata.get(MERGED, "").split()
@@ -103,7 +103,7 @@ def merge(base: Path, tuned: Path, folder: Path, most: int) -> weights.Model:
     try:
         shards.write_model(folder, plan.outputs, most, {MERGED: " ".join([*marks, mark])})
     finally:
-        merging.floats.cache_clear()
+        change.floats.cache_clear()
     _bring_along(base, folder, {"tie_word_embeddings": False} if plan.untied else {})
     heads = {head for _, head in merging.TIED} if plan.untied else set()
     return _whole(before, folder, heads)

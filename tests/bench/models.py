@@ -75,15 +75,15 @@ def random(name: str, shape: tuple[int, ...], dtype: str = "BF16") -> Output:
     low = {"BF16": 0x3C00, "F16": 0x2000}[dtype]
     rest = shape[1] if len(shape) > 1 else 1
 
-    def make(first: int, last: int) -> Any:
+    def fill(first: int, last: int, room: memoryview) -> None:
         bits = np.random.default_rng([first, *name.encode()]).integers(
             0, 1 << 16, (last - first) * rest, np.uint16
         )
         bits &= np.uint16(0x80FF if dtype == "BF16" else 0x87FF)
         bits += np.uint16(low)
-        return bits
+        room[:] = bits.data.cast("B")
 
-    return Output(name, dtype, shape, make)
+    return Output(name, dtype, shape, fill)
 
 
 def config(layers: int) -> dict[str, Any]:

@@ -9,11 +9,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..errors import UserError
 from . import checkpoint, merging, rounding, zero
-from .onethread import NDArray
 from .rounding import FLOATS
 from .shards import Output, copied
 from .tensors import Tensor, read
@@ -89,14 +87,14 @@ def _halved(tensor: Tensor, name: str) -> Output:
     if tensor.dtype not in FLOATS:
         return copied(tensor, name)
 
-    def make(first: int, last: int) -> NDArray[Any]:
-        numbers = rounding.widen(read(tensor, first, last), tensor.dtype)
-        bits = rounding.narrow(numbers.copy(), "F16")
-        if rounding.has_odd(bits, "F16"):
+    def fill(first: int, last: int, room: memoryview) -> None:
+        raw = rounding.bits(read(tensor, first, last), tensor.dtype)
+        halves = rounding.bits(room, "F16")
+        rounding.narrow(rounding.widen(raw, tensor.dtype), "F16", halves)
+        if rounding.has_odd(halves, "F16"):
             raise UserError(
                 f"{tensor.where}: NaN, or too large for float16: training diverged; take an "
                 "earlier checkpoint"
             )
-        return bits
 
-    return Output(name, "F16", tensor.shape, make)
+    return Output(name, "F16", tensor.shape, fill)

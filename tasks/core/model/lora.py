@@ -21,10 +21,12 @@ PREFIX = "base_model.model."
 
 _FACTOR = re.compile(
     r"(?P<module>.+)\."
-    r"(?P<part>lora_(?:A|B|embedding_A|embedding_B|magnitude_vector))(?P<bias>\.bias)?(?:\.weight)?"
+    r"(?P<part>lora_(?:A|B|embedding_A|embedding_B|magnitude_vector))(?:\.default)?"
+    r"(?P<bias>\.bias)?(?:\.weight)?"
 )
-# Wrappers of PEFT's modules, which the merged model does not have.
-_WRAPPED = re.compile(r"\.(base_layer|modules_to_save)(?=\.)")
+# Wrappers of PEFT's modules, which the merged model does not have.  Where parameters are saved as
+# they are called in training, the adapter's own name stands among them.
+_WRAPPED = re.compile(r"\.(base_layer|modules_to_save)(\.default)?(?=\.)")
 # Their adapters are more than B @ A, or belong to a base that was changed when training started.
 _NOT_PLAIN = (
     "use_qalora",

@@ -1,28 +1,24 @@
-"""Add an adapter to a base, tensor by tensor: W + scale * (B @ A) in float32, rounded once.
+"""Say what a merged model consists of: which tensor of the base becomes what.
 
-Imported by actions only: it loads numpy.  DoRA scales the sum so that each output has the length
-that was learned (https://arxiv.org/abs/2402.09353); the rest is as PEFT's layers have it.
+Imported by actions only: it loads numpy.  Here an adapter is found to fit a base, or not; the
+arithmetic is in change.py, the writing in shards.py.
 """
 
 from __future__ import annotations
 
-import functools
-import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from ..errors import UserError
 from . import rounding, shards
+from .change import Change, check_sound, floats
 from .lora import Adapter, Factors
-from .onethread import NDArray, np
-from .rounding import FLOATS, Floats
+from .onethread import np
+from .rounding import FLOATS
 from .shards import Output
-from .tensors import Tensor, read
+from .tensors import Tensor, read, read_into
 from .weights import Model
 
-# So many elements are worked on at a time that they stay in a processor's own cache.
-BLOCK = 1 << 17
 # Where the embedding and the output head are, by the names of the families that there are.
 TIED = (
     ("model.embed_tokens.weight", "lm_head.weight"),
@@ -73,25 +69,7 @@ def plan(model: Model, adapter: Adapter) -> Plan:
     check_base(model)
     sources, untied = _sources(model, adapter)
     _check_names(sources, adapter)
-    outputs = []
-    for name, tensor in sources.items():
-        module = name.removesuffix(".weight")
-        replaced = adapter.replaced.get(name)
-        if replaced is not None and replaced.shape != tensor.shape:
-            raise _misfit(replaced, list(tensor.shape))
-        start = replaced or tensor
-        if module != name and module in adapter.factors:
-            factors = adapter.factors[module]
-            across = _is_transposed(module, tensor, factors, model, adapter)
-            change = Change(tensor, start, factors, adapter.scale(module), across)
-            outputs.append(Output(name, tensor.dtype, tensor.shape, change.rows))
-        elif name.endswith(".bias") and name.removesuffix(".bias") in adapter.biases:
-            outputs.append(_biased(tensor, start, adapter, name.removesuffix(".bias")))
-        elif replaced is not None:
-            outputs.append(rounded(replaced, tensor))
-        else:
-            outputs.append(shards.copied(tensor, name))
-    return Plan(outputs, untied)
+    return Plan([_output(tensor, model, adapter) for tensor in sources.values()], untied)
 
 
 def rounded(source: Tensor, like: Tensor) -> Output:
@@ -102,159 +80,50 @@ def rounded(source: Tensor, like: Tensor) -> Output:
     """
     if source.shape != like.shape:
         raise _misfit(source, list(like.shape))
-    if source.dtype == like.dtype:
-        return _checked(source, like)
-    if source.dtype not in FLOATS or like.dtype not in FLOATS:
+    if source.dtype != like.dtype and not {source.dtype, like.dtype} <= set(FLOATS):
         raise UserError(f"{source.where}: {source.dtype} cannot become the base's {like.dtype}")
 
-    def make(first: int, last: int) -> NDArray[Any]:
-        numbers = rounding.widen(read(source, first, last), source.dtype)
-        bits = rounding.narrow(numbers.copy(), like.dtype)
-        return _sound(bits, like, first, last, source)
+    def fill(first: int, last: int, room: memoryview) -> None:
+        if source.dtype == like.dtype:
+            read_into(source, first, last, room)
+        else:
+            raw = rounding.bits(read(source, first, last), source.dtype)
+            numbers = rounding.widen(raw, source.dtype)
+            rounding.narrow(numbers, like.dtype, rounding.bits(room, like.dtype))
+        if like.dtype in FLOATS:
+            check_sound(room, like, first, last, source)
 
-    return Output(like.name, like.dtype, like.shape, make)
-
-
-@dataclass(frozen=True)
-class Change:
-    """How one weight of the base becomes the merged one.
-
-    Attributes:
-        base: the weight, whose type is kept.
-        start: what is added to; the base's weight unless the adapter brings its own.
-        scale: what B @ A is multiplied by.
-        across: whether the weight is stored as inputs by outputs.
-    """
-
-    base: Tensor
-    start: Tensor
-    factors: Factors
-    scale: float
-    across: bool
-    _lock: Any = field(default_factory=threading.Lock, compare=False)
-    _norms: dict[str, Floats] = field(default_factory=dict, compare=False)
-
-    def rows(self, first: int, last: int) -> NDArray[Any]:
-        """Return some rows of the merged weight, in the base's type."""
-        factor = self._factor() if self.factors.magnitude and self.across else None
-        kind = np.uint32 if self.base.dtype == "F32" else np.uint16
-        bits = np.empty((last - first, self.base.shape[1]), kind)
-
-        def put(at: int, end: int, block: Floats) -> None:
-            if factor is not None:
-                block *= factor
-            elif self.factors.magnitude:
-                block *= self._row_factor(at, end, block)
-            flat = rounding.narrow(block, self.base.dtype)
-            bits[at - first : end - first] = flat.reshape(block.shape)
-
-        self._each_block(first, last, put)
-        return _sound(bits.reshape(-1), self.base, first, last, self.factors.a)
-
-    def _each_block(self, first: int, last: int, use: Callable[[int, int, Floats], None]) -> None:
-        """Call `use` with each block of rows of W + scale * (B @ A)."""
-        columns = self.base.shape[1]
-        raw = memoryview(read(self.start, first, last))
-        row = len(raw) // (last - first)
-        a, b = floats(self.factors.a), floats(self.factors.b)
-        step = max(16, BLOCK // columns)
-        room = np.empty((2, min(step, last - first), columns), np.float32)
-        for at in range(first, last, step):
-            end = min(last, at + step)
-            piece = raw[(at - first) * row : (end - first) * row]
-            weight, delta = room[0, : end - at], room[1, : end - at]
-            rounding.widen(piece, self.start.dtype, weight)
-            if self.across:
-                np.matmul(a[:, at:end].T, b.T, out=delta)
-            else:
-                np.matmul(b[at:end], a, out=delta)
-            delta *= np.float32(self.scale)
-            weight += delta
-            use(at, end, weight)
-
-    def _row_factor(self, first: int, last: int, block: Floats) -> Floats:
-        """Return magnitude / length of each output, which is a row of its own."""
-        assert self.factors.magnitude
-        length = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
-        return _ratio(floats(self.factors.magnitude)[first:last], length)[:, None]
-
-    def _factor(self) -> Floats:
-        """Return magnitude / length of each output, which is a column: all rows are read first."""
-        assert self.factors.magnitude
-        with self._lock:
-            if "factor" not in self._norms:
-                total = np.zeros(self.base.shape[1])
-
-                def add(_: int, __: int, block: Floats) -> None:
-                    np.add(total, np.einsum("ij,ij->j", block, block, dtype=np.float64), out=total)
-
-                rows = self.base.shape[0]
-                for at in range(0, rows, max(1, (1 << 22) // self.base.shape[1])):
-                    end = min(rows, at + max(1, (1 << 22) // self.base.shape[1]))
-                    self._each_block(at, end, add)
-                magnitude = floats(self.factors.magnitude)
-                self._norms["factor"] = _ratio(magnitude, np.sqrt(total))
-        return self._norms["factor"]
+    return Output(like.name, like.dtype, like.shape, fill)
 
 
-@functools.lru_cache(maxsize=12)
-def floats(tensor: Tensor) -> Floats:
-    """Return a tensor of an adapter as float32; the last few are kept, as all rows need them.
-
-    Raises:
-        UserError: it holds NaN or infinity, or is no tensor of floats.
-    """
-    if tensor.dtype not in FLOATS:
-        raise UserError(f"{tensor.where}: {tensor.dtype} is no type of an adapter")
-    found = rounding.widen(read(tensor), tensor.dtype)
-    if not np.isfinite(found).all():
-        raise UserError(
-            f"{tensor.where}: holds NaN or infinity: training diverged; take an earlier checkpoint"
-        )
-    return found.reshape(tensor.shape)
-
-
-def _ratio(magnitude: Floats, length: NDArray[np.float64]) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(magnitude.reshape(-1) / length, np.float32)
+def _output(tensor: Tensor, model: Model, adapter: Adapter) -> Output:
+    """Return what becomes of one tensor of the base."""
+    module, _, kind = tensor.name.rpartition(".")
+    replaced = adapter.replaced.get(tensor.name)
+    if replaced is not None and replaced.shape != tensor.shape:
+        _refuse_new_tokens(replaced, tensor)
+        raise _misfit(replaced, list(tensor.shape))
+    if kind == "weight" and module in adapter.factors:
+        factors = adapter.factors[module]
+        across = _is_transposed(module, tensor, factors, model, adapter)
+        change = Change(tensor, replaced or tensor, factors, adapter.scale(module), across)
+        return Output(tensor.name, tensor.dtype, tensor.shape, change.fill)
+    if kind == "bias" and module in adapter.biases:
+        return _biased(tensor, replaced or tensor, adapter.biases[module], adapter.scale(module))
+    return shards.copied(tensor) if replaced is None else rounded(replaced, tensor)
 
 
-def _sound(bits: NDArray[Any], base: Tensor, first: int, last: int, source: Tensor) -> NDArray[Any]:
-    """Return the bits, unless there is a NaN or infinity among them that the base has not."""
-    if rounding.has_odd(bits, base.dtype):
-        before = rounding.odd(read(base, first, last), base.dtype)
-        if (rounding.odd(bits.tobytes(), base.dtype) & ~before).any():
-            raise UserError(
-                f"{source.where}: makes {base.name} NaN or infinite in {base.dtype}: training "
-                "diverged, or the numbers are too large for that type"
-            )
-    return bits
-
-
-def _checked(source: Tensor, like: Tensor) -> Output:
-    """Return the output that is a tensor as it is, once its numbers are found sound."""
-    if source.dtype not in FLOATS:
-        return shards.copied(source, like.name)
-    kind = np.uint32 if source.dtype == "F32" else np.uint16
-
-    def make(first: int, last: int) -> NDArray[Any]:
-        bits = np.frombuffer(read(source, first, last), kind)
-        return _sound(bits, like, first, last, source)
-
-    return Output(like.name, like.dtype, like.shape, make)
-
-
-def _biased(tensor: Tensor, start: Tensor, adapter: Adapter, module: str) -> Output:
-    added = adapter.biases[module]
+def _biased(tensor: Tensor, start: Tensor, added: Tensor, scale: float) -> Output:
     if added.shape != tensor.shape:
         raise _misfit(added, list(tensor.shape))
 
-    def make(first: int, last: int) -> NDArray[Any]:
-        numbers = rounding.widen(read(start, first, last), start.dtype).copy()
-        numbers += floats(added)[first:last] * np.float32(adapter.scale(module))
-        return _sound(rounding.narrow(numbers, tensor.dtype), tensor, first, last, added)
+    def fill(first: int, last: int, room: memoryview) -> None:
+        numbers = rounding.widen(rounding.bits(read(start, first, last), start.dtype), start.dtype)
+        numbers += floats(added)[first:last] * np.float32(scale)
+        rounding.narrow(numbers, tensor.dtype, rounding.bits(room, tensor.dtype))
+        check_sound(room, tensor, first, last, added)
 
-    return Output(tensor.name, tensor.dtype, tensor.shape, make)
+    return Output(tensor.name, tensor.dtype, tensor.shape, fill)
 
 
 def _sources(model: Model, adapter: Adapter) -> tuple[dict[str, Tensor], bool]:
@@ -265,13 +134,9 @@ def _sources(model: Model, adapter: Adapter) -> tuple[dict[str, Tensor], bool]:
     changed = {f"{module}.weight" for module in adapter.factors} | set(adapter.replaced)
     for embedding, head in TIED:
         if embedding in sources and changed & {embedding, head}:
-            sources.setdefault(head, Tensor(head, *_rest(sources[embedding])))
+            sources.setdefault(head, replace(sources[embedding], name=head))
             return sources, True
     return sources, False
-
-
-def _rest(tensor: Tensor) -> tuple[str, tuple[int, ...], Any]:
-    return tensor.dtype, tensor.shape, tensor.extents
 
 
 def _check_names(sources: Mapping[str, Tensor], adapter: Adapter) -> None:
@@ -307,6 +172,15 @@ def _is_transposed(
         f"{factors.b.where}: adds {outputs} x {inputs}, the base's {tensor.name} is "
         f"{' x '.join(map(str, tensor.shape))}; the adapter was trained for another model"
     )
+
+
+def _refuse_new_tokens(replaced: Tensor, tensor: Tensor) -> None:
+    """Say of an embedding with more rows than the base's what it means."""
+    if any(tensor.name in pair for pair in TIED) and replaced.shape[1:] == tensor.shape[1:]:
+        raise UserError(
+            f"{replaced.where}: {replaced.rows} tokens, the base has {tensor.rows}: tokens were "
+            "added for the training; name as `base` the model with its embeddings resized to that"
+        )
 
 
 def _misfit(tensor: Tensor, expected: list[int]) -> UserError:

@@ -1,41 +1,40 @@
 """Write tensors into safetensors files as they are made: in order, in bounded memory, hashed.
 
-Threads make the pieces of a file, a few ahead; one thread hashes and writes them.  Big models are
-several files, and on a machine with many processors several files are written at once.
+Threads make the pieces of a file, a few ahead of the one that is being written and hashed.  Big
+models are several files, and on a machine with many processors several are written at once.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from ..engine import digests
 from ..errors import UserError
-from . import safetensors
-from .tensors import BYTES, Tensor, read
+from . import ahead, safetensors
+from .ahead import Job
+from .hashedfile import HashedFile
+from .tensors import BYTES, Tensor, read_into
 
 INDEX = "model.safetensors.index.json"
-# A piece is whole rows of about this many bytes; so many are made ahead of the one being written.
+# A piece is whole rows of about this many bytes.
 PIECE = 4 << 20
 UNITS = {"MB": 10**6, "GB": 10**9}
 
 
 @dataclass(frozen=True)
 class Output:
-    """A tensor to be written, and how the bytes of some of its rows are made."""
+    """A tensor to be written, and what fills memory with the bytes of some of its rows."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    make: Callable[[int, int], Any]
+    fill: Callable[[int, int, memoryview], None]
 
     @property
     def size(self) -> int:
@@ -45,7 +44,7 @@ class Output:
 
 def copied(tensor: Tensor, name: str | None = None) -> Output:
     """Return the output that is a tensor as it is."""
-    return Output(name or tensor.name, tensor.dtype, tensor.shape, lambda a, b: read(tensor, a, b))
+    return Output(name or tensor.name, tensor.dtype, tensor.shape, partial(read_into, tensor))
 
 
 def limit(text: str) -> int:
@@ -62,7 +61,7 @@ def write_model(
         write(folder / "model.safetensors", groups[0], metadata)
         return
     names = [f"model-{n:05}-of-{len(groups):05}.safetensors" for n in range(1, len(groups) + 1)]
-    with ThreadPoolExecutor(max(1, _processors() // 4)) as pool:
+    with ThreadPoolExecutor(max(1, ahead.processors() // ahead.THREADS)) as pool:
         jobs = [
             pool.submit(write, folder / name, group, metadata)
             for name, group in zip(names, groups, strict=True)
@@ -101,55 +100,23 @@ def write(path: Path, outputs: Iterable[Output], metadata: Mapping[str, str]) ->
     # Wide types first, so that every tensor starts at a multiple of its element's size.
     ordered = sorted(outputs, key=lambda output: -BYTES[output.dtype])
     head = safetensors.header(ordered, {"format": "pt", **metadata})
-    sha = hashlib.sha256(head)
-    with path.open("wb", buffering=0) as file, ThreadPoolExecutor(_processors()) as pool:
-        _put(file, head)
-        for output, piece in _ahead(pool, _jobs(ordered), _processors() + 2):
-            data = memoryview(piece).cast("B")
-            sha.update(data)
-            _put(file, data)
-            del output
+    with HashedFile(path) as file:
+        file.write(head)
+        for piece in ahead.filled([job for output in ordered for job in pieces(output)]):
+            file.write(piece)
     written, expected = path.stat().st_size, len(head) + sum(output.size for output in ordered)
     if written != expected:
         raise UserError(f"{path}: {written} bytes were written, not {expected}; a fault of ours")
-    digests.remember(path, f"sha256:{sha.hexdigest()}")
+    digests.remember(path, file.digest)
 
 
-def _jobs(outputs: Iterable[Output]) -> Iterator[tuple[Output, int, int]]:
-    """Yield ranges of rows, each about a piece."""
-    for output in outputs:
-        rows = output.shape[0] if output.shape else 1
-        if not output.size:
-            continue
-        step = max(1, PIECE * rows // output.size)
-        for first in range(0, rows, step):
-            yield output, first, min(rows, first + step)
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, jobs: Iterable[tuple[Output, int, int]], depth: int
-) -> Iterator[tuple[Output, Any]]:
-    """Yield what each job makes, in order, with at most `depth` under way."""
-    waiting: deque[tuple[Output, Future[Any]]] = deque()
-    try:
-        for output, first, last in jobs:
-            waiting.append((output, pool.submit(output.make, first, last)))
-            if len(waiting) >= depth:
-                output, job = waiting.popleft()
-                yield output, job.result()
-        while waiting:
-            output, job = waiting.popleft()
-            yield output, job.result()
-    finally:
-        for _, job in waiting:
-            job.cancel()
-
-
-def _put(file: Any, data: bytes | memoryview) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0))
+def pieces(output: Output) -> Iterator[Job]:
+    """Yield what fills a tensor's rows, about a piece at a time."""
+    rows = output.shape[0] if output.shape else 1
+    if not output.size:
+        return
+    row = output.size // rows
+    step = max(1, PIECE // row)
+    for first in range(0, rows, step):
+        last = min(rows, first + step)
+        yield Job((last - first) * row, partial(output.fill, first, last))

@@ -6,12 +6,12 @@ Nothing is mapped into memory: a file that is cut short while it is read is an e
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 from ..errors import UserError
+from . import ahead
 
 # The element types, by safetensors' names, and the bytes of one element.
 BYTES = {
@@ -54,6 +54,11 @@ class Tensor:
         return self.shape[0] if self.shape else 1
 
     @property
+    def row_size(self) -> int:
+        """How many bytes a row takes."""
+        return self.size // self.rows if self.rows else 0
+
+    @property
     def where(self) -> str:
         """The file and the tensor, for messages."""
         return f"{self.extents[0].path}: {self.name}" if self.extents else self.name
@@ -65,26 +70,31 @@ def read(tensor: Tensor, first: int = 0, last: int | None = None) -> bytearray:
     Raises:
         UserError: the file is shorter than it was said to be.
     """
-    row = tensor.size // tensor.rows if tensor.rows else 0
-    start, end = first * row, (tensor.rows if last is None else last) * row
-    buffer = bytearray(end - start)
-    view, at = memoryview(buffer), 0
-    for extent in tensor.extents:
-        before, after = max(start, at), min(end, at + extent.length)
-        if before < after:
-            _fill(view[before - start : after - start], extent, before - at, tensor.name)
-        at += extent.length
+    last = tensor.rows if last is None else last
+    buffer = bytearray((last - first) * tensor.row_size)
+    read_into(tensor, first, last, memoryview(buffer))
     return buffer
 
 
-def _fill(view: memoryview, extent: Extent, offset: int, name: str) -> None:
-    with extent.path.open("rb", buffering=0) as file:
-        position = extent.start + offset
-        while view:
-            count = os.preadv(file.fileno(), [view], position)
-            if not count:
-                raise UserError(
-                    f"{extent.path}: {name}: the file ends at byte {position}, inside this tensor; "
-                    "it is truncated; fetch it again"
-                )
-            view, position = view[count:], position + count
+def read_into(tensor: Tensor, first: int, last: int, room: memoryview) -> None:
+    """Fill memory with the bytes of a tensor's rows from `first` to before `last`.
+
+    Raises:
+        UserError: the file is shorter than it was said to be.
+    """
+    start, end, at = first * tensor.row_size, last * tensor.row_size, 0
+    for extent in tensor.extents:
+        before, after = max(start, at), min(end, at + extent.length)
+        if before < after:
+            _fill(room[before - start : after - start], extent, before - at, tensor.name)
+        at += extent.length
+
+
+def _fill(room: memoryview, extent: Extent, offset: int, name: str) -> None:
+    start = extent.start + offset
+    done = ahead.read(extent.path, start, room)
+    if done < len(room):
+        raise UserError(
+            f"{extent.path}: {name}: the file ends at byte {start + done}, inside this tensor; "
+            "it is truncated; fetch it again"
+        )

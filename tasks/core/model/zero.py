@@ -16,8 +16,8 @@ from typing import Any
 
 from ..errors import UserError
 from . import checkpoint
-from .checkpoint import Opaque
 from .tensors import BYTES, Extent, Tensor
+from .unpickling import Opaque
 
 _RANK = re.compile(r"(\d+)")
 

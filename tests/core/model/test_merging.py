@@ -31,9 +31,13 @@ def write(path: Path, tensors: Mapping[str, tuple[str, NDArray[Any]]]) -> None:
     from tasks.core.model.shards import write as put
 
     def output(name: str, dtype: str, numbers: NDArray[Any]) -> Output:
-        bits = rounding.narrow(numbers.astype(np.float32).copy(), dtype)
-        row = bits.size // numbers.shape[0]
-        return Output(name, dtype, numbers.shape, lambda a, b: bits[a * row : b * row])
+        bits = np.empty(numbers.shape, np.uint32 if dtype == "F32" else np.uint16)
+        rounding.narrow(numbers.astype(np.float32), dtype, bits)
+
+        def fill(first: int, last: int, room: memoryview) -> None:
+            room[:] = bits[first:last].tobytes()
+
+        return Output(name, dtype, numbers.shape, fill)
 
     path.parent.mkdir(parents=True, exist_ok=True)
     put(path, [output(name, *each) for name, each in tensors.items()], {})
@@ -43,7 +47,7 @@ def numbers(path: Path) -> dict[str, NDArray[np.float64]]:
     """Return every tensor of a file as float64."""
     found = {}
     for name, tensor in safetensors.read(path).tensors.items():
-        wide = rounding.widen(read(tensor), tensor.dtype)
+        wide = rounding.widen(rounding.bits(read(tensor), tensor.dtype), tensor.dtype)
         found[name] = wide.astype(np.float64).reshape(tensor.shape)
     return found
 

@@ -1,0 +1,68 @@
+"""Files that are hashed while they are written."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.core.engine import digests
+from tasks.core.model import hashedfile
+from tasks.core.model.hashedfile import HashedFile
+
+REAL_OPEN = os.open
+
+
+@pytest.fixture(params=["past the page cache", "through it"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write in both ways, whatever this machine's file system can do."""
+
+    def refuse(path: Any, flags: int, *rest: Any) -> int:
+        if flags & os.O_DIRECT and request.param == "through it":
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return REAL_OPEN(path, flags, *rest)
+
+    monkeypatch.setattr(hashedfile, "BUFFER", 8192)
+    monkeypatch.setattr(os, "open", refuse)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    "sizes", [[], [0], [5], [4096], [8191, 1], [8192], [100, 20_000, 0, 4096, 1], [8192] * 5]
+)
+def test_what_is_written_is_there_and_its_digest_known(tmp_path: Path, sizes: list[int]) -> None:
+    pieces = [os.urandom(size) for size in sizes]
+    with HashedFile(tmp_path / "f") as file:
+        for piece in pieces:
+            file.write(piece)
+        assert file.tell() == sum(sizes)
+    assert (tmp_path / "f").read_bytes() == b"".join(pieces)
+    assert file.digest == digests.of_bytes(b"".join(pieces))
+
+
+def test_memory_may_be_used_again_at_once(tmp_path: Path) -> None:
+    room = bytearray(1 << 20)
+    with HashedFile(tmp_path / "f") as file:
+        for number in range(12):
+            room[:] = bytes([number]) * len(room)
+            file.write(memoryview(room))
+    expected = b"".join(bytes([number]) * len(room) for number in range(12))
+    assert (tmp_path / "f").read_bytes() == expected
+    assert file.digest == digests.of_bytes(expected)
+
+
+def test_a_full_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int, data: memoryview) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(hashedfile, "_put", full)
+    with pytest.raises(OSError, match="No space"):
+        write(tmp_path / "f", bytes(2 * hashedfile.BUFFER))
+
+
+def write(path: Path, content: bytes) -> None:
+    with HashedFile(path) as file:
+        file.write(content)
