@@ -15,7 +15,7 @@ from .. import console
 from ..engine import digests, manifest
 from ..errors import UserError, beside
 from ..recipe import Recipe
-from ..sections import Base, Source
+from ..sections import Adapter, Base, Source
 from . import lockfile
 
 # What a download leaves beside the files that were asked for.
@@ -25,6 +25,11 @@ DUPLICATES = (
     "original/*", "pytorch_model*.bin", "pytorch_model*.bin.index.json", "*.pth", "*.pt", "*.h5",
     "*.msgpack", "*.ot", "*.onnx", "*.onnx_data", "onnx/*", "openvino/*", "coreml/*", "*.gguf",
     "*.tflite", "consolidated*.safetensors", "*.mlmodel",
+)  # fmt: skip
+# What an adapter is, of all that training leaves in a folder: states, logs, earlier checkpoints.
+ADAPTER = (
+    "adapter_config.json", "adapter_model*", "tokenizer*", "special_tokens_map.json",
+    "added_tokens.json", "vocab*", "merges.txt", "chat_template*",
 )  # fmt: skip
 
 
@@ -131,6 +136,8 @@ def selected(source: Source, names: Iterable[str]) -> list[str]:
         UserError: a pattern matches nothing, or all of them leave nothing.
     """
     known = list(names)
+    if isinstance(source, Adapter) and not source.allow:
+        known = [name for name in known if _is_of_adapter(name)]
     for pattern in (*source.allow, *source.ignore):
         if not any(_matches(name, pattern) for name in known):
             raise UserError(f"{source.label}: no file matches '{pattern}'; correct the pattern")
@@ -151,6 +158,10 @@ def duplicates(names: Iterable[str]) -> list[str]:
     if not any(fnmatchcase(name, "model*.safetensors") for name in known):
         return []
     return [name for name in known if any(_matches(name, pattern) for pattern in DUPLICATES)]
+
+
+def _is_of_adapter(name: str) -> bool:
+    return "/" not in name and any(fnmatchcase(name, pattern) for pattern in ADAPTER)
 
 
 def check_name(name: str, label: str) -> None:
