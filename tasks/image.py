@@ -22,6 +22,7 @@ from .core.image import (
     engine,
     imageconfig,
     layers,
+    layouts,
     lints,
     oci,
     ownlayers,
@@ -129,11 +130,11 @@ def _without(recipe: Recipe, folder: Path) -> Facts:
     command, made = dockerfile.entrypoint(recipe), dockerfile.image(recipe)
     config = imageconfig.make(made, recipe.name, base, command, own)
     whole = [*below, *own]
-    digest = oci.write_image(folder, config, [layer.descriptor for layer in whole])["digest"]
+    digest = layouts.write_image(folder, config, [layer.descriptor for layer in whole])["digest"]
     stack.write(folder, whole)
     (folder / "digest").write_text(f"{digest}\n", encoding="utf-8")
     if stored:
-        oci.verify(folder)
+        layouts.verify(folder)
     return {"digest": digest, "layers": len(whole), "bytes": sum(one.size for one in whole)}
 
 

@@ -17,7 +17,7 @@ from tasks import image
 from tasks.core import paths
 from tasks.core.engine import digests, manifest, stage
 from tasks.core.errors import UserError
-from tasks.core.image import layers, oci, wheellock, wheels
+from tasks.core.image import layers, layouts, oci, wheelchoice, wheellock, wheels
 from tasks.core.recipe import Recipe
 from tasks.core.sources import lockfile
 from tests.conftest import Project
@@ -52,7 +52,7 @@ def built(recipe: Recipe, folder: Path) -> oci.Image:
     folder.mkdir(parents=True)
     image.settle(recipe)
     image.run(recipe, folder)
-    return oci.verify(folder)
+    return layouts.verify(folder)
 
 
 def blob(layout: Path, descriptor: oci.Descriptor) -> bytes:
@@ -106,7 +106,7 @@ def test_the_digest_is_the_image_manifest_s(recipe: Recipe, tmp_path: Path) -> N
     facts = image.run(recipe, folder)
     (descriptor,) = json.loads((folder / "index.json").read_text())["manifests"]
     assert facts["digest"] == descriptor["digest"] == (folder / "digest").read_text().strip()
-    stack = oci.verify(folder).layers
+    stack = layouts.verify(folder).layers
     assert facts["layers"] == len(stack) == 3
     assert facts["bytes"] == sum(layer["size"] for layer in stack)
 
@@ -201,7 +201,7 @@ def layered(project: Project) -> Recipe:
 
 
 def test_the_base_lies_below_our_layers(layered: Recipe, project: Project, tmp_path: Path) -> None:
-    base = oci.read(project.recipes / "m/base")
+    base = layouts.read(project.recipes / "m/base")
     made = built(layered, tmp_path / "out")
     assert made.layers[:2] == base.layers
     assert made.diff_ids == [*base.diff_ids, *(layer["digest"] for layer in made.layers[2:])]
@@ -217,7 +217,7 @@ def test_the_base_lies_below_our_layers(layered: Recipe, project: Project, tmp_p
 def test_the_base_keeps_its_environment_and_loses_its_command(
     layered: Recipe, project: Project, tmp_path: Path
 ) -> None:
-    base = oci.read(project.recipes / "m/base")
+    base = layouts.read(project.recipes / "m/base")
     config = built(layered, tmp_path / "out").config
     process = config["config"]
     assert (process["Env"], process["WorkingDir"]) == (["PATH=/bin"], "/w")
@@ -248,7 +248,7 @@ def test_a_base_with_too_many_layers_is_refused(project: Project, tmp_path: Path
 
 
 def test_a_corrupted_base_is_refused(layered: Recipe, project: Project, tmp_path: Path) -> None:
-    layer = oci.read(project.recipes / "m/base").layers[1]
+    layer = layouts.read(project.recipes / "m/base").layers[1]
     name = layer["digest"].removeprefix("sha256:")
     (project.recipes / "m/base/blobs/sha256" / name).write_bytes(b"?" * layer["size"])
     with pytest.raises(UserError, match=f"{name}: the content has another digest"):
@@ -339,6 +339,8 @@ def packed(project: Project, keys: str = 'pip: [outer], python: "3.10"') -> Reci
 def test_packages_come_as_a_layer_of_wheels(
     project: Project, packages: Path, tmp_path: Path
 ) -> None:
+    # True of the base's Python alone, whichever runs the tests.
+    wheel(packages, "outer", "inner; python_full_version == '3.10.0'")
     made = built(packed(project), tmp_path / "out")
     files = members(tmp_path / "out", made.layers[0])
     assert files["opt/modelwright/wheels/outer.py"][1] == b"here = 1.0\n"
@@ -361,9 +363,7 @@ def test_a_new_version_of_a_package_waits_for_update(
     assert built(recipe, tmp_path / "colleague").descriptor["digest"] == before.strip()
     image.update(recipe)
     assert not stage.is_fresh("image", image, recipe)
-    made = built(recipe, tmp_path / "out")
-    files = members(tmp_path / "out", made.layers[0])
-    assert files["opt/modelwright/wheels/inner.py"][1] == b"here = 2.0\n"
+    assert lockfile.read(recipe, "image")["pip"]["wheels"]["inner"]["version"] == "2.0"
 
 
 def test_a_lock_answers_one_question_only(project: Project) -> None:
@@ -375,11 +375,27 @@ def test_a_lock_answers_one_question_only(project: Project) -> None:
     assert wheellock.read(packed(project, 'pip: [outer], python: "3.12"')) is None
 
 
+MARKS = wheelchoice.environment("3.10", None)
+
+
 def test_what_only_the_base_s_own_packages_want_is_not_added(packages: Path) -> None:
     wheel(packages, "inner", "gigabytes")
     wheel(packages, "gigabytes")
-    assert list(wheellock._needed(packages, ["Outer>=1"], {"inner"})) == ["outer"]
-    assert list(wheellock._needed(packages, ["outer"], set())) == ["gigabytes", "inner", "outer"]
+    found, lacking = wheelchoice.closure(packages, ["Outer>=1"], {"inner"}, MARKS)
+    assert (list(found), lacking) == (["outer"], [])
+    found, _ = wheelchoice.closure(packages, ["outer"], set(), MARKS)
+    assert sorted(found) == ["gigabytes", "inner", "outer"]
+
+
+def test_marks_are_the_base_s_python_s_and_not_ours(packages: Path) -> None:
+    wheel(packages, "outer", "backport>=2; python_version < '3.11'")
+    _, lacking = wheelchoice.closure(packages, ["outer"], set(), MARKS)
+    assert lacking == ["backport>=2"]
+    later = wheelchoice.environment("3.12", None)
+    assert wheelchoice.closure(packages, ["outer"], set(), later)[1] == []
+    wheel(packages, "outer", "inner; extra == 'more'")
+    assert list(wheelchoice.closure(packages, ["outer"], set(), MARKS)[0]) == ["outer"]
+    assert "inner" in wheelchoice.closure(packages, ["outer[more]"], set(), MARKS)[0]
 
 
 @pytest.mark.parametrize(

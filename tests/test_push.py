@@ -6,7 +6,10 @@ import base64
 import hashlib
 import json
 import os
+import shutil
+import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from tasks import STAGES, image, push
 from tasks.core import paths, settings
 from tasks.core.engine import stage
 from tasks.core.errors import UserError
-from tasks.core.image import blobupload, layers, oci
+from tasks.core.image import blobupload, layers, layouts
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
 from tests.services import faults, images
@@ -487,7 +490,7 @@ def test_a_base_may_be_pulled_into_the_layout(
     name = f"'{other_registry.host}/vllm/vllm-openai:v0.4.1', layout: true"
     recipe = project.recipe("m", SCRATCH.replace("scratch, layout: false", name))
     stage.execute("image", STAGES["image"], recipe)
-    oci.verify(project.build / "m/image")
+    layouts.verify(project.build / "m/image")
     other_registry.empty()
     stage.execute("push", push, recipe)
 
@@ -505,8 +508,6 @@ def test_a_small_change_sends_little(
     if change == "entrypoint":
         recipe = project.recipe("m", SCRATCH.replace("scratch", "scratch, entrypoint: [sh]"))
     else:
-        import shutil
-
         shutil.rmtree(project.build / "m/base")
         project.result("m", "base", {**FILES, "config.json": b'{"model_type": "qwen2"}'})
     capsys.readouterr()
@@ -611,6 +612,27 @@ def test_two_pushes_at_once_end_well(project: Project, registry: Registry) -> No
         thread.join()
     assert errors == []
     assert all(stage.is_fresh("push", push, recipe) for recipe in recipes)
+
+
+@needs_registry
+def test_killed_in_mid_upload_the_next_push_ends_well(
+    registry: Registry, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = project.recipes / "m/x"
+    shutil.copytree("recipes/tiny-agent/base", model)
+    (project.recipes / "m.yaml").write_text(SCRATCH)
+    monkeypatch.setenv("MODELWRIGHT_DEFAULT", "m")
+    command = [sys.executable, "-m", "doit", "push:m"]
+    with faults.proxy(registry.host) as proxy:
+        monkeypatch.setenv("MODELWRIGHT_REGISTRY", proxy.host)
+        killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        proxy.on_body = lambda done: killed.kill() if done > 200_000 else None
+        assert killed.wait(60) == -signal.SIGKILL
+        proxy.on_body = lambda done: None
+        assert not (project.build / "m/push").exists()
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    reference = (project.build / "m/push/reference").read_text()
+    assert reference.startswith(f"{proxy.host}/llms/m:v2.0.1@sha256:")
 
 
 @pytest.mark.needs("docker-registry", "mount")

@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -328,7 +327,35 @@ def test_a_server_that_restarts_in_the_middle_is_overcome(
     assert objects(client, bucket)["m/model.safetensors"] == FILES["model.safetensors"]
 
 
-EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The token has expired.</Message></Error>"
+def refusing(pattern: str, code: str, status: int = 403, after: int = 0) -> Fault:
+    """Return a server's refusal, in S3's form, for the requests that match."""
+    body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+    xml = {"Content-Type": "application/xml"}
+    return Fault(pattern, times=9, after=after, status=status, headers=xml, body=body)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "told"),
+    [
+        ("XMinioStorageFull", 507, "the server's disk is full; free some space there"),
+        ("QuotaExceeded", 403, "the quota is used up; free some space there"),
+        ("EntityTooLarge", 400, "the server takes no object of that size"),
+        ("Unheard", 418, "Unheard: look at what the server's operator says about it"),
+    ],
+)
+def test_a_server_s_refusal_says_what_to_do(
+    recipe: Recipe,
+    server: Swift,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    status: int,
+    told: str,
+) -> None:
+    with faults.proxy(server.url.removeprefix("http://")) as proxy:
+        configure(monkeypatch, ENDPOINT=f"http://{proxy.host}")
+        proxy.faults.append(refusing("^PUT .*config.json", code, status))
+        assert told in build(recipe)
+    assert not paths.manifest("m", "upload").exists()
 
 
 def test_credentials_that_expire_midway_are_named_and_no_part_is_sent_twice(
@@ -337,9 +364,7 @@ def test_credentials_that_expire_midway_are_named_and_no_part_is_sent_twice(
     monkeypatch.setattr(uploading, "WORKERS", 1)
     with faults.proxy(server.url.removeprefix("http://")) as proxy:
         configure(monkeypatch, ENDPOINT=f"http://{proxy.host}")
-        xml = {"Content-Type": "application/xml"}
-        expired = Fault("^PUT .*partNumber", times=9, after=2, status=403, headers=xml)
-        proxy.faults.append(replace(expired, body=EXPIRED))
+        proxy.faults.append(refusing("^PUT .*partNumber", "ExpiredToken", after=2))
         said = build(recipe)
         assert "ExpiredToken: the credentials have expired; get new ones" in said
         assert swift.PASSWORD not in said

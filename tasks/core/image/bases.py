@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..model import modelfiles
 from ..recipe import Recipe
 from ..sources import lockfile
-from . import dockerarchive, oci, reference
+from . import dockerarchive, layouts, oci, reference
 from .reference import Reference
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def identity(recipe: Recipe) -> str:
         return str(remote(recipe) or SCRATCH)
     index = place / "index.json"
     if not index.is_file():
-        oci.read(place)
+        layouts.read(place)
     return digests.of_file(index)
 
 
@@ -123,7 +123,7 @@ def read(recipe: Recipe) -> oci.Image | None:
     if file:
         return dockerarchive.read(file)
     if place:
-        return oci.read(place)
+        return layouts.read(place)
     found = remote(recipe)
     if found is None:
         return None
@@ -151,7 +151,7 @@ def store(recipe: Recipe, folder: Path, layers: tuple[oci.Descriptor, ...]) -> N
             _keep(str(file), layer, folder, dockerarchive.pieces(file, layer))
     elif place:
         for layer in layers:
-            oci.take(folder, place, layer)
+            layouts.take(folder, place, layer)
     elif found:
         from .registry import Registry
 
@@ -167,14 +167,14 @@ def pieces(recipe: Recipe, layer: oci.Descriptor, start: int) -> Iterator[bytes 
     if file:
         return dockerarchive.pieces(file, layer, start)
     assert place is not None
-    return modelfiles.pieces(oci.check(place, layer), layer["size"], start)
+    return modelfiles.pieces(layouts.check(place, layer), layer["size"], start)
 
 
 def _keep(
     where: str, layer: oci.Descriptor, folder: Path, content: Iterable[bytes | memoryview]
 ) -> None:
     """Write a layer of the base into a layout, if it is what its digest says."""
-    if oci.write_blob(folder, content, layer["mediaType"])["digest"] != layer["digest"]:
+    if layouts.write_blob(folder, content, layer["mediaType"])["digest"] != layer["digest"]:
         raise UserError(f"{where}: a layer has another content than its digest; get it anew")
 
 

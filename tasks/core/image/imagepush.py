@@ -19,7 +19,7 @@ from .. import console
 from ..errors import UserError
 from ..model import modelfiles
 from ..recipe import Recipe
-from . import bases, blobupload, layers, oci, reference, stack
+from . import bases, blobupload, layers, layouts, oci, reference, stack
 from .blobupload import Progress, Source
 from .reference import Reference
 from .registry import Registry
@@ -87,7 +87,7 @@ def _config_work(
     there: Registry, name: Reference, image: Path, progress: Progress
 ) -> Callable[[], None]:
     blob = json.loads(_manifest(image)[1])["config"]
-    content = oci.check(image, blob).read_bytes()
+    content = layouts.check(image, blob).read_bytes()
     return lambda: bring(there, name, blob, lambda start: iter([content[start:]]), progress)
 
 
@@ -120,8 +120,8 @@ def _layer_work(
 def _source(
     image: Path, layer: stack.Layer, recipe: Recipe, host: Registry | None, repository: str
 ) -> Source:
-    if oci.holds(image, layer.digest):
-        path = oci.place(image, layer.digest)
+    if layouts.holds(image, layer.digest):
+        path = layouts.place(image, layer.digest)
         return lambda start: modelfiles.pieces(path, layer.size, start)
     if host:
         return lambda start: host.read_blob(repository, layer.digest, start)
@@ -162,7 +162,7 @@ def _manifest(image: Path) -> tuple[oci.Descriptor, bytes]:
     """Return the image manifest of a layout."""
     index: dict[str, Any] = json.loads((image / "index.json").read_bytes())
     (descriptor,) = index["manifests"]
-    return descriptor, oci.check(image, descriptor).read_bytes()
+    return descriptor, layouts.check(image, descriptor).read_bytes()
 
 
 def _blobs(content: bytes) -> list[oci.Descriptor]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import console, paths
 from ..model import modelfiles
 from ..recipe import Recipe
-from . import layers, lints, oci, stack, wheels
+from . import layers, layouts, lints, oci, stack, wheels
 
 HASHERS = min(4, os.cpu_count() or 1)
 
@@ -95,7 +95,7 @@ def _describe(
     if layout is None:
         return same.descriptor if same else oci.describe(layers.read(parts), oci.LAYER)
     before = paths.output(recipe.name, "image")
-    if same and oci.holds(before, same.digest):
-        oci.take(layout, before, same.descriptor)
+    if same and layouts.holds(before, same.digest):
+        layouts.take(layout, before, same.descriptor)
         return same.descriptor
-    return oci.write_blob(layout, layers.read(parts), oci.LAYER)
+    return layouts.write_blob(layout, layers.read(parts), oci.LAYER)

@@ -1,7 +1,7 @@
 """Choose wheels: what packages lead to on the base's Python, by the metadata of the wheels.
 
-pip answers a mark such as `python_version < "3.11"` for the Python that runs it, not the base's.  So
-the marks are read here, and what pip left out is asked for by name.
+pip answers a mark such as `python_version < "3.11"` for the Python that runs it, not the base's.
+So the marks are read here, and what pip left out is asked for by name.
 """
 
 from __future__ import annotations

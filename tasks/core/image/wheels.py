@@ -81,11 +81,10 @@ def install(
         UserError: one can no longer be had, or is for another Python than the base's.
     """
     version = python(recipe, base)
-    again = f"run `doit update:{recipe.name}` to choose wheels anew"
     if version != locked["python"]:
         raise UserError(
             f"{recipe.file}: image.pip: the lock has wheels for Python {locked['python']}, and the "
-            f"base has {version}; {again}"
+            f"base has {version}; run `doit update:{recipe.name}` to choose wheels anew"
         )
     console.status(f"fetching {', '.join(locked['wheels'])} for Python {version}")
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
@@ -97,7 +96,8 @@ def install(
         told = pip(words)
     if told:
         raise UserError(
-            f"{recipe.file}: image.pip: pip cannot get what the lock names; {again}\n{told}"
+            f"{recipe.file}: image.pip: pip cannot get what the lock names; run "
+            f"`doit update:{recipe.name}` to choose wheels anew\n{told}"
         )
     found = (path for path in (folder / FOLDER).rglob("*") if path.is_file())
     return sorted(str(path.relative_to(folder)) for path in found)

@@ -17,7 +17,8 @@ from ..errors import UserError
 
 ATTEMPTS = 5
 PAUSE = 1.0
-BLOCK = 1 << 20
+# Larger blocks are given back to the system and asked for again, page by page, each time.
+BLOCK = 256 << 10
 BROKEN = (500, 502, 503, 504)
 
 

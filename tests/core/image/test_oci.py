@@ -14,7 +14,7 @@ import pytest
 
 from tasks.core.engine import digests
 from tasks.core.errors import UserError
-from tasks.core.image import oci
+from tasks.core.image import layouts, oci
 
 # The cache of digests lies in the project's build folder.
 pytestmark = pytest.mark.usefixtures("project")
@@ -85,7 +85,7 @@ def layout(tmp_path: Path) -> Path:
 
 
 def test_a_blob_lies_under_its_digest(tmp_path: Path) -> None:
-    descriptor = oci.write_blob(tmp_path, [b"ab", memoryview(b"c")], oci.LAYER)
+    descriptor = layouts.write_blob(tmp_path, [b"ab", memoryview(b"c")], oci.LAYER)
     digest = hashlib.sha256(b"abc").hexdigest()
     assert descriptor == {"mediaType": oci.LAYER, "digest": f"sha256:{digest}", "size": 3}
     assert (tmp_path / "blobs/sha256" / digest).read_bytes() == b"abc"
@@ -95,22 +95,22 @@ def test_a_blob_lies_under_its_digest(tmp_path: Path) -> None:
 def test_what_was_hashed_on_its_way_is_not_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layer = oci.write_blob(tmp_path, [b"layer"], oci.LAYER)
+    layer = layouts.write_blob(tmp_path, [b"layer"], oci.LAYER)
     config = {"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": [layer["digest"]]}}
-    descriptor = oci.write_image(tmp_path, config, [layer])
+    descriptor = layouts.write_image(tmp_path, config, [layer])
     monkeypatch.setattr(digests, "read", lambda path: pytest.fail(f"{path} is read again"))
-    assert oci.verify(tmp_path).descriptor["digest"] == descriptor["digest"]
+    assert layouts.verify(tmp_path).descriptor["digest"] == descriptor["digest"]
 
 
 def test_an_image_is_read(layout: Path) -> None:
-    image = oci.verify(layout)
+    image = layouts.verify(layout)
     assert image.config["config"]["WorkingDir"] == "/w"
     assert [layer["mediaType"] for layer in image.layers] == [GZIP, GZIP]
     assert image.diff_ids[0] == f"sha256:{hashlib.sha256(b'amd64 layer 0').hexdigest()}"
 
 
 def test_the_types_of_docker_become_those_of_oci(tmp_path: Path) -> None:
-    image = oci.verify(put_layout(tmp_path, docker=True))
+    image = layouts.verify(put_layout(tmp_path, docker=True))
     assert image.descriptor["mediaType"] == oci.MANIFEST
     assert {layer["mediaType"] for layer in image.layers} == {GZIP}
 
@@ -123,28 +123,28 @@ def test_our_platform_is_found_in_a_nested_index(tmp_path: Path, kind: str) -> N
     attestation = {**put_image(tmp_path, arch="unknown"), "platform": {"os": "unknown"}}
     nested = put_json(tmp_path, {"manifests": [other, ours, attestation]}, kind)
     put_index(tmp_path, nested)
-    assert oci.read(tmp_path).config["architecture"] == "amd64"
+    assert layouts.read(tmp_path).config["architecture"] == "amd64"
 
 
 def test_an_only_image_is_taken_whatever_its_platform(tmp_path: Path) -> None:
-    assert oci.read(put_layout(tmp_path, arch="arm64")).config["architecture"] == "arm64"
+    assert layouts.read(put_layout(tmp_path, arch="arm64")).config["architecture"] == "arm64"
 
 
 def test_one_image_under_two_names_is_one_image(tmp_path: Path) -> None:
     one = put_image(tmp_path)
     put_index(tmp_path, one, {**one, "annotations": {"org.opencontainers.image.ref.name": "x"}})
-    assert oci.read(tmp_path).descriptor["digest"] == one["digest"]
+    assert layouts.read(tmp_path).descriptor["digest"] == one["digest"]
 
 
 def test_two_images_without_a_platform_are_refused(tmp_path: Path) -> None:
     put_index(tmp_path, put_image(tmp_path), put_image(tmp_path, layers=3))
     with pytest.raises(UserError, match="holds 2 images, 0 of them for linux/amd64"):
-        oci.read(tmp_path)
+        layouts.read(tmp_path)
 
 
 def lowest(layout: Path) -> Path:
     """Return the blob of one layer."""
-    digest: str = oci.read(layout).layers[0]["digest"]
+    digest: str = layouts.read(layout).layers[0]["digest"]
     return layout / "blobs/sha256" / digest.removeprefix("sha256:")
 
 
@@ -213,7 +213,7 @@ def test_a_faulty_layout_is_refused(layout: Path, fault: str) -> None:
     damage, message = FAULTS[fault]
     damage(layout)
     with pytest.raises(UserError, match=message):
-        oci.verify(layout)
+        layouts.verify(layout)
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.startswith("digest ")])
@@ -221,20 +221,20 @@ def test_no_digest_is_handed_on_unread(layout: Path, fault: str) -> None:
     damage, message = FAULTS[fault]
     damage(layout)
     with pytest.raises(UserError, match=message):
-        oci.read(layout)
+        layouts.read(layout)
 
 
 def test_a_config_that_lies_about_a_plain_layer_is_refused(tmp_path: Path) -> None:
-    layer = oci.write_blob(tmp_path, [b"layer"], oci.LAYER)
+    layer = layouts.write_blob(tmp_path, [b"layer"], oci.LAYER)
     other = f"sha256:{'0' * 64}"
     config = {"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": [other]}}
-    oci.write_image(tmp_path, config, [layer])
+    layouts.write_image(tmp_path, config, [layer])
     with pytest.raises(UserError, match="is not its layer's digest"):
-        oci.verify(tmp_path)
+        layouts.verify(tmp_path)
 
 
 def test_a_blob_is_taken_over_as_a_link(layout: Path, tmp_path: Path) -> None:
-    oci.take(tmp_path / "new", layout, oci.read(layout).layers[0])
+    layouts.take(tmp_path / "new", layout, layouts.read(layout).layers[0])
     (taken,) = (tmp_path / "new/blobs/sha256").iterdir()
     assert taken.samefile(lowest(layout))
     assert taken.stat().st_nlink == 2
@@ -247,7 +247,7 @@ def test_where_links_are_refused_a_blob_is_copied(
         raise PermissionError
 
     monkeypatch.setattr("os.link", refuse)
-    oci.take(tmp_path / "new", layout, oci.read(layout).layers[0])
+    layouts.take(tmp_path / "new", layout, layouts.read(layout).layers[0])
     (taken,) = (tmp_path / "new/blobs/sha256").iterdir()
     assert taken.read_bytes() == lowest(layout).read_bytes()
     assert not taken.samefile(lowest(layout))
@@ -264,22 +264,22 @@ def test_a_blob_that_changes_while_it_is_taken_is_refused(
 
     monkeypatch.setattr("os.link", meddle)
     with pytest.raises(UserError, match="another digest"):
-        oci.take(tmp_path / "new", layout, oci.read(layout).layers[0])
+        layouts.take(tmp_path / "new", layout, layouts.read(layout).layers[0])
 
 
 def test_a_linked_blob_does_not_become_a_link_to_a_link(layout: Path, tmp_path: Path) -> None:
     blob = lowest(layout)
     blob.rename(tmp_path / "elsewhere")
     blob.symlink_to(tmp_path / "elsewhere")
-    oci.take(tmp_path / "new", layout, oci.read(layout).layers[0])
+    layouts.take(tmp_path / "new", layout, layouts.read(layout).layers[0])
     (taken,) = (tmp_path / "new/blobs/sha256").iterdir()
     assert taken.is_file()
     assert not taken.is_symlink()
 
 
 def test_a_corrupted_blob_is_not_taken_over(layout: Path, tmp_path: Path) -> None:
-    layer = oci.read(layout).layers[0]
+    layer = layouts.read(layout).layers[0]
     corrupt(layout)
     with pytest.raises(UserError, match="another digest"):
-        oci.take(tmp_path / "new", layout, layer)
+        layouts.take(tmp_path / "new", layout, layer)
     assert not list((tmp_path / "new/blobs/sha256").iterdir())
