@@ -168,7 +168,7 @@ def site(
         yield made
 
 
-databases = pytest.mark.parametrize("site", ["4.8.23", "4.15.1"], indirect=True)
+databases = pytest.mark.parametrize("site", ["4.8.23", "4.15.1", "4.17.2"], indirect=True)
 
 
 def use(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
@@ -638,7 +638,7 @@ def test_a_newer_fastgpt_gets_the_model_into_its_database(site: Site, project: P
     assert records.differences(kept, records.metadata(json.loads(ENTRY))) == []
     assert site.server.database[0] == before
     assert site.config.read_text() == CONFIG
-    assert "GET /api/core/ai/model/test" in site.server.lines("GET")
+    assert f"GET {site.server.models_at}test" in site.server.lines("GET")
     assert app.drifted(recipe) == ""
 
 
@@ -664,13 +664,18 @@ def test_a_release_that_keeps_only_what_its_schema_has_is_content(
         made(project, text)
 
 
-@pytest.mark.parametrize("site", ["4.16.3"], indirect=True)
-def test_a_release_with_another_api_is_told_and_left_alone(site: Site, project: Project) -> None:
-    with pytest.raises(UserError, match=r"^FastGPT 4\.16\.3: keeps models in a way of its own"):
-        made(project)
-    assert not site.server.lines("PUT", "DELETE")
-    assert all("login" in line for line in site.server.lines("POST"))
-    assert site.config.read_text() == CONFIG
+@pytest.mark.parametrize("site", ["4.17.0", "4.17.3"], indirect=True)
+def test_the_first_and_the_next_release_with_ids_alone_are_spoken_to_as_they_want(
+    site: Site, project: Project
+) -> None:
+    before = theirs(site)
+    made(project)
+    site.server.database[1]["metadata"]["maxContext"] = 1
+    recipe = made(project)
+    assert site.server.database[1]["metadata"]["maxContext"] == 8000
+    assert app.drifted(recipe) == ""
+    assert unship(recipe) == [f"'{MODEL}' taken out of FastGPT's database"]
+    assert site.server.database == [before]
 
 
 @databases
@@ -797,6 +802,17 @@ def test_an_import_would_undo_what_people_changed_so_it_is_the_last_resort(
     assert site.config.read_text() == "{}"
     unship(recipe)
     assert site.server.database == []
+
+
+@pytest.mark.parametrize("site", ["4.17.2"], indirect=True)
+def test_a_release_without_the_import_call_wants_the_password(
+    site: Site, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, password="", root_key=fastgpt.ROOT_KEY)
+    site.config.write_text("{}")
+    with pytest.raises(UserError, match="set MODELWRIGHT_FASTGPT_PASSWORD to the password of its"):
+        made(project)
+    assert site.config.read_text() == "{}"
 
 
 @pytest.mark.parametrize("site", ["4.15.1"], indirect=True)

@@ -1,4 +1,4 @@
-"""FastGPT as its sources have it: 4.8.14 with its file, 4.8.23, 4.15 and 4.16 with a database."""
+"""FastGPT as its sources have it: 4.8.14 with its file, 4.8.23 to 4.17 with a database."""
 
 from __future__ import annotations
 
@@ -70,6 +70,37 @@ REQUIRED = {
 }  # fmt: skip
 
 
+class Config(BaseModel):
+    """LLMModelConfigSchema of 4.17."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    maxContext: int = 0  # noqa: N815
+    maxResponse: int = 0  # noqa: N815
+    quoteMaxToken: int = 0  # noqa: N815
+    maxTemperature: float | None = None  # noqa: N815
+    censor: bool | None = None
+    vision: bool | None = None
+    functionCall: bool | None = None  # noqa: N815
+    toolChoice: bool | None = None  # noqa: N815
+    defaultSystemChatPrompt: str | None = None  # noqa: N815
+    defaultConfig: dict[str, Any] | None = None  # noqa: N815
+
+
+class Document(BaseModel):
+    """LLMSystemModelDocumentSchema of 4.17, as far as it is asked for here."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    type: Literal["llm"]
+    provider: str = ""
+    name: str
+    model: str | None = None
+    isActive: bool | None = None  # noqa: N815
+    charsPointsPrice: float | None = None  # noqa: N815
+    config: Config
+
+
 class FastGPT(Service):
     """FastGPT.
 
@@ -100,6 +131,12 @@ class FastGPT(Service):
     def in_database(self) -> bool:
         return self.number >= (4, 8, 20)
 
+    @property
+    def models_at(self) -> str:
+        """Where the calls for models are: from 4.17.0 to 4.17.2 in a place of their own."""
+        is_apart = (4, 17) <= self.number < (4, 17, 3)
+        return "/api/admin/settings/model/" if is_apart else "/api/core/ai/model/"
+
     def restart(self) -> None:
         """Read the file again; a broken one leaves the old models, as the source does."""
         self.restarts += 1
@@ -126,10 +163,11 @@ class FastGPT(Service):
         }
         if call := calls.get(request.path):
             return call(request)
-        if self.in_database and request.path.startswith("/api/core/ai/model/"):
+        if self.in_database and request.path.startswith(self.models_at):
             if not self.is_root(request):
                 return self.bad("unAuthorization", 403)
-            return self.admin(request, request.path.rpartition("/")[2])
+            admin = self.nested if self.number >= (4, 17) else self.admin
+            return admin(request, request.path.rpartition("/")[2])
         return Reply(HTML, 404)
 
     def good(self, data: Any = None) -> Reply:
@@ -218,6 +256,49 @@ class FastGPT(Service):
         elif call == "test" and found["model"] not in self.reachable:
             return self.bad(f"当前分组 default 下对于模型 {found['model']} 无可用渠道")
         return self.good({})
+
+    def nested(self, request: Request, call: str) -> Reply:
+        """Answer as from 4.17 on: by id, with what a request needs in `config`."""
+        body = request.body or {}
+        if call == "getConfigJson":
+            return self.good(json.dumps([self.document(one) for one in self.database]))
+        if self.number >= (4, 17, 3) and {**request.query, **body}.get("channelType") != "system":
+            return self.bad("channelType: Required")
+        if "modelData" in body:
+            return self.write(body, call)
+        # Deletion is of the ids in the body; the first releases read one in the query.
+        ids = body.get("modelIds", []) if self.number > (4, 17, 0) else []
+        found = self.find(ids[0] if ids else request.query.get("modelId", ""))
+        if found is None:
+            return self.bad("modelUnExist")
+        if call == "delete":
+            self.database.remove(found)
+        elif call == "test" and found["model"] not in self.reachable:
+            return self.bad(f"当前分组 default 下对于模型 {found['model']} 无可用渠道")
+        return self.good()
+
+    def write(self, body: dict[str, Any], call: str) -> Reply:
+        """Create or change a model; its name in a change is wanted first, and forbidden later."""
+        try:
+            form = Document(**body["modelData"]).model_dump(exclude_unset=True)
+        except ValidationError as error:
+            return self.bad(f"not as the sources have it: {error}")
+        found = self.find(body.get("modelId", "")) or {"model": form.get("model"), "metadata": {}}
+        wants_name = call == "create" or self.number == (4, 17, 0)
+        if ("model" in form) != wants_name:
+            return self.bad("model: Invalid input")
+        config = form.pop("config")
+        beside = {k: v for k, v in found["metadata"].items() if k not in Config.model_fields}
+        self.keep(found["model"], {**beside, **form, **config})
+        return self.good({"modelId": self.database[-1]["id"]} if call == "create" else None)
+
+    def document(self, kept: dict[str, Any]) -> dict[str, Any]:
+        """Return a model of the database as it is told."""
+        values = kept["metadata"]
+        config = {k: v for k, v in values.items() if k in Config.model_fields}
+        beside = {k: v for k, v in values.items() if k not in config}
+        named = {"modelId": kept["id"], "scope": "system", "model": kept["model"]}
+        return {**beside, **named, "config": config}
 
     def chat(self, request: Request) -> Reply:
         if request.headers.get("authorization") != f"Bearer {KEY}":

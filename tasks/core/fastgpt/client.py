@@ -1,14 +1,13 @@
 """FastGPT's API: its version, its models, a chat.
 
 Models live in its database from 4.8.20 on.  There they are read as one JSON text
-(`getConfigJson`), and written one by one; `updateWithJson` would delete all others first.
-Releases of 2026 know a model by an id, earlier ones by its name.
+(`getConfigJson`), and written one by one; how, changed with 4.17 (flat.py, nested.py).
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import json
 import re
 from typing import Any
 
@@ -16,16 +15,16 @@ from ..errors import UserError
 from ..serving.webapi import PATIENT, Answer, Api, chat, refusal
 from ..settings import Settings
 from . import records
+from .flat import Flat
+from .nested import FIRST, Nested
+from .records import Record
 
 Version = tuple[int, int, int]
 
 # The first release whose models are in its database.
 DATABASE: Version = (4, 8, 20)
-# The first whose API is another still; it was not settled when this was written.
-UNKNOWN: Version = (4, 16, 3)
 ROOT = "root"
 INIT = "/api/common/system/getInitData"
-MODELS = "/api/core/ai/model"
 
 
 class FastGPT:
@@ -69,55 +68,37 @@ class FastGPT:
         found = self._init().get("llmModels")
         return found if isinstance(found, list) else None
 
-    def models(self) -> list[dict[str, Any]]:
-        """Return the models in the database: model, metadata, and in newer releases id."""
-        self.log_in()
-        data = self.ask("GET", f"{MODELS}/getConfigJson")
-        try:
-            found = json.loads(data) if isinstance(data, str) else data
-        except json.JSONDecodeError:
-            found = None
-        if not isinstance(found, list):
-            raise self.api.fault("its list of models is none; its log tells more")
-        return [one for one in found if isinstance(one, dict)]
+    def models(self) -> list[Record]:
+        """Return the models in the database: model, metadata, and in newer releases an id."""
+        return self._kept.all()
 
-    def model(self, name: str) -> dict[str, Any] | None:
+    def model(self, name: str) -> Record | None:
         """Return a model in the database."""
         return next((one for one in self.models() if one.get("model") == name), None)
 
-    def put(self, name: str, metadata: dict[str, Any]) -> None:
+    def put(self, name: str, metadata: Record) -> None:
         """Add a model to the database or change it; no other is touched.
 
         Raises:
             UserError: it refuses, or keeps something else.
         """
-        there = self.models()
-        found = next((one for one in there if one.get("model") == name), None)
-        body: dict[str, Any] = {"metadata": metadata}
-        if found and "id" in found:
-            self.ask("PUT", f"{MODELS}/update", {**records.named(found), **body})
-        elif any("id" in one for one in there):
-            self.ask("POST", f"{MODELS}/create", {"model": name, "isShared": True, **body})
-        else:
-            self._put_by_name(name, body, is_empty=not there)
+        self._kept.put(name, metadata, self.models())
         if wrong := records.differences(self.model(name), metadata):
             raise self.api.fault(f"took '{name}' and has another {', '.join(wrong)}")
 
-    def _put_by_name(self, name: str, body: dict[str, Any], *, is_empty: bool) -> None:
-        """Change a model by its name; an empty database does not tell which release it is."""
-        answer = self.api.ask("PUT", f"{MODELS}/update", {"model": name, **body})
-        if _is_good(answer) or not is_empty:
-            self.data(answer, f"PUT {MODELS}/update")
-            return
-        self.ask("POST", f"{MODELS}/create", {"model": name, "isShared": True, **body})
-
-    def remove(self, found: dict[str, Any]) -> None:
+    def remove(self, found: Record) -> None:
         """Take a model out of the database."""
-        self.ask("DELETE", f"{MODELS}/delete", **records.named(found))
+        self._kept.remove(found)
 
-    def test(self, found: dict[str, Any]) -> None:
+    def test(self, found: Record) -> None:
         """Have FastGPT chat with a model."""
-        self.ask("GET", f"{MODELS}/test", **records.named(found))
+        self._kept.test(found)
+
+    @functools.cached_property
+    def _kept(self) -> Flat | Nested:
+        """How this release keeps its models."""
+        self.log_in()
+        return Nested(self) if (self.version() or DATABASE) >= FIRST else Flat(self)
 
     def take_over(self) -> None:
         """Have the models of config.json taken into the database (`initv4820`)."""
@@ -149,7 +130,7 @@ class FastGPT:
             )
         body = {"username": ROOT, "password": self._hashed}
         before = self.api.ask("GET", "/api/support/user/account/preLogin", username=ROOT)
-        if _is_good(before):  # releases before 4.9 have no such call
+        if self.is_good(before):  # releases before 4.9 have no such call
             body["code"] = str(before.body["data"]["code"])
         answer = self.api.ask("POST", "/api/support/user/account/loginByPassword", body)
         token = self.data(answer, "login").get("token")
@@ -168,7 +149,7 @@ class FastGPT:
 
     def data(self, answer: Answer, what: str) -> Any:
         """Return the data of an answer, or raise what FastGPT says instead."""
-        if _is_good(answer):
+        if self.is_good(answer):
             return answer.body.get("data")
         said = self.api.told(refusal(answer.body) or answer.body)
         cure = "its log tells more"
@@ -177,6 +158,12 @@ class FastGPT:
         elif what == "login" or answer.status in (401, 403) or "unAuth" in str(answer.body):
             cure = f"is MODELWRIGHT_FASTGPT_PASSWORD the password of its user {ROOT}?"
         raise self.api.fault(f"{what}: {answer.status}, {said}; {cure}")
+
+    @staticmethod
+    def is_good(answer: Answer) -> bool:
+        """Return whether it does what it was asked, by status and by the code in the body."""
+        body = answer.body
+        return answer.status == 200 and isinstance(body, dict) and body.get("code", 200) == 200
 
     def _init(self) -> dict[str, Any]:
         data = self.ask("GET", INIT)
@@ -187,8 +174,3 @@ def parse(text: str) -> Version | None:
     """Return the version in a text such as `v4.8.14-fix2`."""
     found = re.search(r"(\d+)\.(\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2]), int(found[3])) if found else None
-
-
-def _is_good(answer: Answer) -> bool:
-    body = answer.body
-    return answer.status == 200 and isinstance(body, dict) and body.get("code", 200) == 200

@@ -19,6 +19,7 @@ from . import composefile, configfile, passwords
 from .client import FastGPT
 from .indatabase import InDatabase
 from .infile import InFile
+from .nested import FIRST
 from .site import DATABASE, FILE, Site
 
 QUICK = 3.0
@@ -136,7 +137,8 @@ class Home(Site):
     def _must_import(self) -> bool:
         """Return whether the root key is all that is known: it does for the import call alone."""
         known = self.api.settings if self.api else None
-        return bool(self.folder and known and known.fastgpt_root_key and not known.fastgpt_password)
+        is_all = known and known.fastgpt_root_key and not known.fastgpt_password
+        return bool(self.folder and is_all) and self.release() < FIRST
 
 
 @contextmanager

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from ..serving.webapi import Api
+
+Record = dict[str, Any]
 # What a list of models never shows: it has an empty text instead.
 HIDDEN = ("customCQPrompt", "customExtractPrompt", "defaultSystemChatPrompt")
 # Newer releases take these out of what they store.
@@ -11,6 +15,21 @@ DROPPED = (
     "datasetProcess", "usedInClassify", "usedInExtractFields", "usedInToolCall",
     "usedInQueryExtension", "charsPointsPrice",
 )  # fmt: skip
+
+
+def listed(api: Api, data: Any) -> list[Record]:
+    """Return the models that FastGPT tells as one JSON text.
+
+    Raises:
+        UserError: it tells none.
+    """
+    try:
+        found = json.loads(data) if isinstance(data, str) else data
+    except json.JSONDecodeError:
+        found = None
+    if not isinstance(found, list):
+        raise api.fault("its list of models is none; its log tells more")
+    return [one for one in found if isinstance(one, dict)]
 
 
 def metadata(values: dict[str, Any]) -> dict[str, Any]:
@@ -29,13 +48,6 @@ def differences(found: dict[str, Any] | None, wanted: dict[str, Any]) -> list[st
         for name, value in wanted.items()
         if name not in ignored and _plain(kept.get(name)) != _plain(value)
     ]
-
-
-def named(found: dict[str, Any]) -> dict[str, str]:
-    """Return how a release names a model: by its name, or by an id under one of two words."""
-    if "id" in found:
-        return {"id": str(found["id"]), "modelId": str(found["id"])}
-    return {"model": str(found["model"])}
 
 
 def _plain(value: Any) -> Any:

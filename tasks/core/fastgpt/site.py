@@ -52,19 +52,12 @@ class Site:
         """Return where this release keeps its models.
 
         Raises:
-            UserError: nothing tells which release it is, or it is newer than what we know.
+            UserError: nothing tells which release it is.
         """
-        found = self._release()
-        if found >= client.UNKNOWN:
-            told = ".".join(map(str, found))
-            raise UserError(
-                f"FastGPT {told}: keeps models in a way of its own from 4.16.3 on; add the model "
-                "on its page, with the values of the config.json that this stage makes where "
-                "MODELWRIGHT_FASTGPT_ENDPOINT and _DIR are not set"
-            )
+        found = self.release()
         return DATABASE if found >= client.DATABASE else FILE
 
-    def _release(self) -> client.Version:
+    def release(self) -> client.Version:
         """Return the release: of what runs, else of the compose file, else of ours."""
         is_up = self.is_up()
         found = self.api.version() if self.api and is_up else None
