@@ -142,7 +142,7 @@ def _disk(text: str, train: Train) -> Iterator[str]:
 
 CURES: tuple[tuple[str, Callable[[str, Train], Iterator[str]]], ...] = (
     (r"[Oo]ut of memory|OutOfMemoryError", _device_memory),
-    (r"No space left on device|Disk quota exceeded|file write failed", _disk),
+    (r"No space left on device|Disk quota exceeded|file write failed|unexpected pos", _disk),
     (
         r"EADDRINUSE|[Aa]ddress already in use",
         _say("a port is in use; set MODELWRIGHT_RENDEZVOUS_PORT to one that is free on node 0"),

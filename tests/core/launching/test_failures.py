@@ -53,6 +53,10 @@ def test_what_is_at_its_least_is_not_named() -> None:
     ("text", "said"),
     [
         ("OSError: [Errno 28] No space left on device", "no checkpoint that was there is lost"),
+        (
+            "RuntimeError: [enforce fail at inline_container.cc:672] . unexpected pos 7",
+            "disk is full",
+        ),
         ("RuntimeError: ... EADDRINUSE", "MODELWRIGHT_RENDEZVOUS_PORT"),
         ("DistStoreError: waiting for clients. 1/2 clients joined.", "not all nodes came"),
         ("RuntimeError: Connection closed by peer [10.0.0.2]", "a process or a node went away"),
