@@ -115,7 +115,7 @@ def _wait(at: Place, there: Api, path: str) -> None:
         if time.monotonic() > end:
             raise there.fault(f"does not answer in time (serve_timeout){servers.tail(at)}")
         console.status(f"{at.kind} starts at {at.endpoint}")
-        time.sleep(0.5)
+        time.sleep(0.1)
 
 
 def refuse_open(place: Place, secret: str, cure: str) -> None:

@@ -206,7 +206,7 @@ def test_xinference_is_run_in_a_container_and_taken_away(
     assert f"container {name}; `doit unship` removes it" in capsys.readouterr().out
     assert serve.drifted(made) == ""
     assert ship(made) == first
-    engine.docker("restart", name)
+    engine.docker("restart", "--time", "0", name)
     assert serve.drifted(made) != ""
     assert ship(made) == first
     engine.docker("rm", "-f", name)
