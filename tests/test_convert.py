@@ -171,9 +171,11 @@ def test_a_list_in_a_json_file_is_rows_and_other_json_is_not(xtuner: str, tmp_pa
 def test_a_fault_ends_the_conversion_with_file_and_line(xtuner: str, tmp_path: Path) -> None:
     good = {"conversation": [ASKED, ANSWER]}
     origin = lines(tmp_path / "in/a.jsonl", good, good, "{", good)
+    (origin / "b.jsonl").write_bytes(json.dumps(good).replace("2024", "\xff").encode("latin-1"))
     done = run(xtuner, origin, tmp_path / "out", "agentflan")
     assert done.returncode == program.DATA_FAULT
     assert "a.jsonl:3: not JSON at column" in done.stdout
+    assert "b.jsonl:1: not UTF-8 at byte" in done.stdout
     assert not (tmp_path / "out/state.json").exists()
 
 

@@ -25,11 +25,11 @@ def main() -> None:
     words = ["".join(dice.choices(SYLLABLES, k=dice.randint(1, 4))) for _ in range(5000)]
     sentences = [" ".join(dice.choices(words, k=dice.randint(5, 25))) for _ in range(20_000)]
     for number in range(FILES):
-        with (folder / f"part-{number}.jsonl").open("w", encoding="utf-8") as file:
+        with (folder / f"part-{number}.jsonl").open("wb") as file:
             written = row = 0
             while written < size * 10**6 // FILES:
                 content = conversation(dice, sentences, f"{number}_{row}")
-                written += file.write(json.dumps(content, ensure_ascii=False) + "\n")
+                written += file.write(f"{json.dumps(content, ensure_ascii=False)}\n".encode())
                 row += 1
 
 

@@ -10,6 +10,7 @@ say what is wrong.  Faults end the program with status 65 and one line each on s
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -60,9 +61,12 @@ def main() -> None:
     stride = max(1, sum(piece.end - piece.start for piece in todo) // SAMPLE)
     tokenizer, longest = (tokens[0], int(tokens[1])) if tokens else (None, 0)
     work = partial(convert, Path(place), form, tokenizer, longest, stride)
+    importlib.import_module("pyarrow.json")  # once, and not in each process
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        pending = pool.map(work, todo)
+        importlib.import_module("datasets")  # which takes a second, while the others work
         results = []
-        for result in pool.map(work, todo):
+        for result in pending:
             results.append(result)
             if sum(len(each.faults) for each in results) >= MOST_FAULTS:
                 pool.shutdown(cancel_futures=True)

@@ -41,8 +41,11 @@ def roles(table: Any) -> Counter[str]:
     """Return how many messages there are of each role; none in plain texts."""
     if "messages" not in table.column_names:
         return Counter()
-    found = table["messages"].combine_chunks().flatten().field("role").value_counts()
-    return Counter({each["values"]: each["counts"] for each in found.to_pylist()})
+    total: Counter[str] = Counter()
+    for chunk in table["messages"].chunks:
+        for found in chunk.flatten().field("role").value_counts().to_pylist():
+            total[found["values"]] += found["counts"]
+    return total
 
 
 def lengths(table: Any, tokenizer: str, stride: int) -> list[int]:

@@ -5,6 +5,7 @@ Part of the program convert.py, which runs inside the xtuner toolchain.
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
@@ -26,9 +27,9 @@ def quickly(raw: bytes, form: str) -> Any:
     options = arrow_json.ParseOptions(explicit_schema=pa.schema([(key, kind)]))
     block = arrow_json.ReadOptions(use_threads=False, block_size=1 << 22)
     try:
-        raw.decode("utf-8")
+        check_utf8(raw)
         table = arrow_json.read_json(pa.BufferReader(raw), block, options)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
     whole = table.num_rows == raw.count(b"\n") + (not raw.endswith(b"\n"))
     if not whole or not (texts_sound if form == "text" else chats_sound)(table[key]):
@@ -39,6 +40,19 @@ def quickly(raw: bytes, form: str) -> Any:
     if any(not plain(table.schema.field(name).type) for name in names):
         return None
     return table.select([key, *names]).rename_columns(["messages", *names])
+
+
+def check_utf8(raw: bytes) -> None:
+    """Refuse bytes that are no UTF-8, which the parser takes as they are.
+
+    Raises:
+        pa.ArrowInvalid: they are not.
+    """
+    import pyarrow as pa
+
+    ends = pa.py_buffer(struct.pack("<qq", 0, len(raw)))
+    whole = pa.LargeStringArray.from_buffers(1, ends, pa.py_buffer(raw))
+    whole.validate(full=True)
 
 
 def texts_sound(column: Any) -> bool:
