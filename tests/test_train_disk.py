@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training import RECIPE, Bench, halted, wait
+from tests.training import Bench, halted, recipe, wait
 
 # Less than a checkpoint takes.
 LEFT = 64 * 1024
@@ -31,8 +31,10 @@ def resize(disk: Path, size: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_while_saving_costs_no_checkpoint(bench: Bench) -> None:
-    bench.write("m", RECIPE)
+@pytest.mark.usefixtures("deepspeed")
+@pytest.mark.parametrize("launch", ["processes: 1", "processes: 2, deepspeed: zero2"])
+def test_a_disk_that_fills_while_saving_costs_no_checkpoint(bench: Bench, launch: str) -> None:
+    bench.write("m", recipe(launch).replace("max_iters: 24", "max_iters: 16"))
     with bench.building("train:m") as child:
         wait(lambda: bench.has("m", 8)() or child.poll() is not None)
         with halted(bench.build):
@@ -41,7 +43,7 @@ def test_a_disk_that_fills_while_saving_costs_no_checkpoint(bench: Bench) -> Non
         said = child.communicate(timeout=120)[0]
     assert child.returncode == 1
     assert "the disk is full; no checkpoint that was there is lost.  Free some space" in said
-    (left,) = bench.build.glob("m/.train-*/iter_*")
+    (left,) = bench.build.glob("m/.train-*/iter_*.pth")
     assert left.name == "iter_8.pth"
 
     resize(bench.folder, 64 << 20)

@@ -1,23 +1,22 @@
-"""How checkpoints are written and found again: whole or not at all, and the same bytes each time.
+"""What checkpoints hold, and how they are found again: the same bytes each time.
 
-launch.py puts this into mmengine's and DeepSpeed's own functions, in its process alone.  A
-checkpoint is written under another name and renamed, and only then may an older one go: what is
-called iter_N.pth is whole, and a full disk costs nothing that was saved before.
+training.py puts this into mmengine's and DeepSpeed's own functions, in its process alone.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING or __package__:
+    from . import wholefiles
+else:  # inside the toolchain, where it lies beside this
+    import wholefiles
 
 NAME = re.compile(r"iter_(\d+)\.pth")
-ASIDE = ".part"
 # What a checkpoint may not hold, so that equal trainings leave equal checkpoints.
 UNREPEATABLE = ("time", "experiment_name", "cfg", "last_ckpt")
 TIMINGS = ("time", "data_time", "tflops", "tokens_per_sec", "memory", "eta")
@@ -61,10 +60,10 @@ def prepare(owner: str) -> None:
     MessageHub.load_state_dict = load
     CheckpointHook.before_save_checkpoint = before_save
     CheckpointHook.after_load_checkpoint = after_load
-    CheckpointHook._save_checkpoint_with_step = dropping_last(
+    CheckpointHook._save_checkpoint_with_step = wholefiles.dropping_last(
         CheckpointHook._save_checkpoint_with_step
     )
-    LocalBackend.put = put
+    LocalBackend.put = wholefiles.put
 
 
 def prepare_deepspeed(owner: str) -> None:
@@ -93,11 +92,16 @@ def prepare_deepspeed(owner: str) -> None:
         return state
 
     def save_aside(self: Any, filename: str, **options: Any) -> None:
-        with all_ranks(Path(filename)) as aside:
+        with wholefiles.all_ranks(Path(filename)) as aside:
             save_strategy(self, str(aside), **options)
 
     def write(self: Any, state: dict[str, Any], path: str) -> None:
-        torch.save(unshared(state), path)
+        try:
+            with wholefiles.durable(Path(path)) as file:
+                torch.save(unshared(state), file)
+        except RuntimeError as error:
+            # torch says that it could not end the file; the system said why.
+            raise error.__context__ or error from None
 
     DeepSpeedEngine.save_checkpoint = save_parts
     DeepSpeedStrategy.resume = resume
@@ -154,87 +158,6 @@ def check_owner(checkpoint: dict[str, Any] | None, owner: str, path: str) -> Non
             f"{path} was saved by {found or 'another program'}, not by {owner}; "
             "take it out of there and run doit again"
         )
-
-
-def dropping_last(save: Callable[..., None]) -> Callable[..., None]:
-    """Return CheckpointHook's saving with the old checkpoint removed after the new one is there."""
-
-    def save_then_drop(self: Any, *args: Any, **options: Any) -> None:
-        backend, self.file_backend = self.file_backend, Keeping(self.file_backend)
-        dropped = self.file_backend.dropped
-        try:
-            save(self, *args, **options)
-        finally:
-            self.file_backend = backend
-        for path in dropped:
-            remove(Path(path))
-
-    return save_then_drop
-
-
-class Keeping:
-    """mmengine's file backend; what should be removed is noted in `dropped`, not removed."""
-
-    def __init__(self, backend: Any) -> None:
-        self.backend = backend
-        self.dropped: list[str] = []
-        self.remove = self.rmtree = self.dropped.append
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.backend, name)
-
-
-def put(self: Any, content: bytes, filepath: str | Path) -> None:
-    """Write a file of mmengine's under another name, and rename it."""
-    path = Path(filepath)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ASIDE)
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        remove(aside)  # a full disk has room for the log again, which tells of it
-        raise
-    aside.replace(path)
-
-
-class all_ranks:  # noqa: N801  # used like a function
-    """Give all ranks one name aside to save under; rank 0 renames it when all are through."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.aside = path, path.with_name(path.name + ASIDE)
-
-    def __enter__(self) -> Path:
-        self._first(lambda: remove(self.aside))
-        return self.aside
-
-    def __exit__(self, kind: Any, *rest: Any) -> None:
-        if kind is None:
-            self._first(self._rename)
-
-    def _rename(self) -> None:
-        remove(self.path)
-        self.aside.rename(self.path)
-
-    @staticmethod
-    def _first(act: Callable[[], None]) -> None:
-        """Let rank 0 act when all ranks have come here; all go on when it is done."""
-        from torch import distributed
-
-        distributed.barrier()
-        if distributed.get_rank() == 0:
-            act()
-        distributed.barrier()
-
-
-def remove(path: Path) -> None:
-    """Remove a checkpoint, a file or a directory, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def unshared(value: Any) -> Any:

@@ -124,6 +124,7 @@ def settle_deepspeed(dtype: Any) -> None:
         zero = settings.get("zero_optimization", {})
         if zero.get("stage") == 3:
             zero.setdefault("stage3_prefetch_bucket_size", AHEAD)
+            zero.setdefault("stage3_max_live_parameters", 4 * AHEAD)
         for name, meant in (("fp16", torch.float16), ("bf16", torch.bfloat16)):
             part = settings.setdefault(name, {"enabled": False})
             if part.get("enabled", "auto") == "auto":
