@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ..sources.transfer import Remote
 
 
+# From this size on a file is hashed by a thread of its own.
+BIG = 64 << 20
+
+
 class Progress:
     """What all transfers together have done, and whether they must stop."""
 
@@ -70,8 +74,8 @@ class Sink:
             raise UserError(f"{self.remote.path}: the server sends more than it promised")
         self.settle()
         self.progress.add(len(block))
-        if self.file.tell() + len(block) == self.remote.size:
-            # The end, which is all there is of most files: nothing comes to run beside it.
+        if self.remote.size < BIG or self.file.tell() + len(block) == self.remote.size:
+            # Small files come several at a time, and beside the end of a big one nothing runs.
             self.hasher.update(block)
         else:
             self.thread = self.thread or ThreadPoolExecutor(1)

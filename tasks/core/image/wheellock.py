@@ -10,7 +10,7 @@ from typing import Any
 from .. import console
 from ..recipe import Recipe
 from ..sources import lockfile
-from . import bases, wheelchoice, wheels
+from . import bases, wheels
 
 Locked = dict[str, Any]
 
@@ -41,6 +41,8 @@ def update(recipe: Recipe) -> None:
     Raises:
         UserError: a package has no wheel for that Python, or pip cannot fetch it.
     """
+    from . import wheelchoice
+
     if not wheels.missing(recipe):
         return
     base = bases.read(recipe)

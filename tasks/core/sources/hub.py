@@ -98,8 +98,15 @@ def head(source: Source, commit: str, path: str, most: int) -> bytes:
 
 
 def endpoint() -> str:
-    """Return the Hub's address without a slash at its end."""
-    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    """Return the Hub's address without a slash at its end.
+
+    Raises:
+        UserError: it holds a password, which messages would tell.
+    """
+    found = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    if "@" in found:
+        raise UserError("HF_ENDPOINT: take user and password out of the address; set HF_TOKEN")
+    return found.rstrip("/")
 
 
 @contextmanager

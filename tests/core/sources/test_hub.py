@@ -22,8 +22,9 @@ from huggingface_hub import close_session, snapshot_download
 
 from tasks import base, data
 from tasks.core import paths
-from tasks.core.engine import digests, manifest, pipeline, stage
+from tasks.core.engine import digests, manifest, pipeline, sink, stage
 from tasks.core.engine.sink import Sink
+from tasks.core.errors import UserError
 from tasks.core.recipe import Recipe
 from tasks.core.sources import downloads, transfer
 from tests.conftest import Project
@@ -52,6 +53,9 @@ def model(size: int = 40_000) -> dict[str, bytes]:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "PAUSE", 0.01)
+    monkeypatch.setattr(transfer, "BLOCK", 10_000)
+    # Both ways of hashing: `config.json` in passing, the weights beside.
+    monkeypatch.setattr(sink, "BIG", 20_000)
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
 
@@ -205,10 +209,7 @@ def test_what_passes_is_overcome(project: Project, served: Hub, fault: Fault) ->
     assert content(paths.output("m", "base"))["model.safetensors"] == expected["model.safetensors"]
 
 
-def test_a_cut_file_goes_on_where_it_ended(
-    project: Project, served: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transfer, "BLOCK", 10_000)
+def test_a_cut_file_goes_on_where_it_ended(project: Project, served: Hub) -> None:
     served.faults["model.safetensors"] = Fault(times=1, cut=30_000)
     assert build(project.recipe("m", RECIPE)) == ""
     size = (paths.output("m", "base") / "model.safetensors").stat().st_size
@@ -497,3 +498,12 @@ def test_a_disk_that_fills_is_one_clear_error(
     monkeypatch.setattr(Sink, "write", full)
     assert "full" in build(project.recipe("m", RECIPE))
     assert not paths.output("m", "base").exists()
+
+
+def test_a_password_in_the_address_of_a_mirror_is_refused_and_not_said(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://me:p4ss@mirror.local")
+    with pytest.raises(UserError, match="HF_ENDPOINT: take user and password out") as failure:
+        base.settle(project.recipe("m", "base: {hub: a/b}\n"))
+    assert "p4ss" not in str(failure.value)
