@@ -9,7 +9,7 @@ from tasks.core.engine import memory, pipeline, shipping, untouched
 from tasks.core.engine.stage import TaskDict
 from tasks.core.toolchains import toolchain
 
-# Recipes and tasks live to the end; to look among them for garbage would take a fifth of the time.
+# Recipes and tasks live to the end: Python need not look among thousands of them for garbage.
 gc.set_threshold(100_000)
 console.outlive_reader()
 untouched.watch()

@@ -21,8 +21,8 @@ ORDER = (
 RECIPES = {path.stem: recipe.read(path) for path in sorted(Path("recipes").glob("*.yaml"))}
 HEAVY = {
     "accelerate", "datasets", "docker", "httpx", "huggingface_hub", "jinja2", "minio", "mmengine",
-    "numpy", "peft", "pip", "requests", "rich", "safetensors", "torch", "transformers", "urllib3",
-    "xtuner",
+    "numpy", "packaging", "peft", "pip", "requests", "rich", "safetensors", "ssl", "torch",
+    "transformers", "urllib3", "xtuner",
 }  # fmt: skip
 
 

@@ -38,7 +38,9 @@ BAD = (
 def recipe(project: Project, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """Return a recipe with inputs, and no toolchain."""
     monkeypatch.setattr("tasks.core.toolchains.toolchain.digest", lambda name: "xtuner-0123")
-    monkeypatch.setattr("tasks.core.toolchain.python", lambda name: "/opt/xtuner/bin/python")
+    monkeypatch.setattr(
+        "tasks.core.toolchains.toolchain.python", lambda name: "/opt/xtuner/bin/python"
+    )
     for name in ("base", "data"):
         (project.recipes / "m" / name).mkdir(parents=True)
         (project.recipes / "m" / name / "file.json").write_text("{}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import socket
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from ..errors import UserError
 
@@ -42,6 +41,8 @@ def unheard(host: str, seconds: float) -> str:
 
     Behind a proxy only the proxy knows.
     """
+    from urllib.request import getproxies
+
     name, _, port = host.partition(":")
     if getproxies() and not is_loopback(f"http://{host}"):
         return ""

@@ -205,6 +205,12 @@ def test_help_is_found_by_all_its_names(word: str) -> None:
     assert done.stdout.startswith("Make for models"), done.stderr
 
 
+@pytest.mark.parametrize("word", ["--version", "-V"])
+def test_the_version_is_ours(word: str) -> None:
+    done = subprocess.run(["./doitw", word], cwd=ROOT, capture_output=True, text=True)
+    assert re.fullmatch(r"modelwright \d+\.\d+\.\d+\n", done.stdout), done.stderr
+
+
 def test_help_has_every_command_on_a_line(built: Project) -> None:
     text = shown(built, "help", NO_COLOR="1")
 
