@@ -105,7 +105,7 @@ def endpoint() -> str:
     """
     found = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     if "@" in found:
-        raise UserError("HF_ENDPOINT: take user and password out of the address; set HF_TOKEN")
+        raise UserError("`HF_ENDPOINT`: take user and password out of the address; set HF_TOKEN")
     return found.rstrip("/")
 
 

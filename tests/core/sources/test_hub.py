@@ -504,6 +504,6 @@ def test_a_password_in_the_address_of_a_mirror_is_refused_and_not_said(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "https://me:p4ss@mirror.local")
-    with pytest.raises(UserError, match="HF_ENDPOINT: take user and password out") as failure:
+    with pytest.raises(UserError, match="`HF_ENDPOINT`: take user and password out") as failure:
         base.settle(project.recipe("m", "base: {hub: a/b}\n"))
     assert "p4ss" not in str(failure.value)
