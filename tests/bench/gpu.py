@@ -5,8 +5,9 @@
 Makes a model of Llama-3-8B's shape with random weights and conversations in FOLDER (16 GB; a folder
 in memory is best), once.  Ways: document (its own settings, ZeRO-3 with offload), document-one (the
 same without DeepSpeed), same-steps (ours, a conversation an iteration), auto (train.preset), plain
-(transformers and PEFT), qlora, ddp, zero2, zero3 (two devices).  A way that is joined to another by
-`+` runs at the same time, on another device or, if it is only for its losses, on the same one.
+(transformers and PEFT), qlora, qlora-24, qlora-16 (as if the device had no more gigabytes), ddp,
+zero2, zero3 (two devices).  A way that is joined to another by `+` runs at the same time, on other
+devices or, if it is only for its losses, on the same one.
 large and large-qlora are for `--shape 32b` (66 GB).
 Needs a GPU and an xtuner toolchain, or MODELWRIGHT_TOOLCHAIN_XTUNER.
 """
@@ -17,6 +18,7 @@ import argparse
 import itertools
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -26,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks import config
-from tasks.core import preset, render
+from tasks.core import preset, render, settings
+from tasks.core.launching import local
 from tasks.core.recipe import Recipe
 from tasks.core.toolchains import toolchain, torchbuild
 
@@ -45,27 +48,35 @@ DOCUMENT = {
 
 @dataclass(frozen=True)
 class Way:
-    """A way to train: the recipe's values, iterations, processes, DeepSpeed's stage."""
+    """A way to train: the recipe's values, iterations, processes, DeepSpeed's stage.
+
+    Attributes:
+        gigabytes: the device's memory, if less than there is.
+    """
 
     train: dict[str, Any]
     iterations: int
     processes: int = 1
     deepspeed: str = ""
+    gigabytes: int = 0
 
 
 AUTO = {**DATA, **LORA, "preset": "auto"}
+QLORA = {**AUTO, "method": "qlora"}
 ALIKE = {"batch_size": 1, "accumulative_counts": 1, "pack_to_max_length": False}
 WAYS = {
     "document": Way(DOCUMENT, 16, deepspeed="zero3_offload"),
     "document-one": Way({**DOCUMENT, **ALIKE}, 200),
     "same-steps": Way({**AUTO, **ALIKE}, 200),
     "auto": Way(AUTO, 40),
-    "qlora": Way({**AUTO, "method": "qlora"}, 10),
+    "qlora": Way(QLORA, 20),
+    "qlora-24": Way(QLORA, 20, gigabytes=24),
+    "qlora-16": Way(QLORA, 20, gigabytes=16),
     "ddp": Way(AUTO, 20, processes=2),
     "zero2": Way(AUTO, 16, processes=2, deepspeed="zero2"),
     "zero3": Way(AUTO, 12, processes=2, deepspeed="zero3"),
     "large": Way(AUTO, 6),
-    "large-qlora": Way({**AUTO, "method": "qlora"}, 5),
+    "large-qlora": Way(QLORA, 5),
 }
 
 
@@ -80,7 +91,7 @@ def main() -> None:
     parser.add_argument("--conversations", type=int, default=1600)
     parser.add_argument("--words", type=int, default=850)
     parser.add_argument("--limit", type=int, default=240, help="seconds for each way")
-    parser.add_argument("--devices", default="", help="one for each of the joined ways, as 0,1")
+    parser.add_argument("--devices", default="", help="for each of the joined ways, as 0,1/2,3")
     options = parser.parse_args()
     if options.shape != "tiny" and not torchbuild.has_gpu():
         sys.exit("skipped: no NVIDIA GPU here; --shape tiny tries the script without one")
@@ -93,7 +104,7 @@ def main() -> None:
         subprocess.run(line, check=True, env=_environ())
         print(f"made {options.shape} in {time.time() - started:.0f} s", flush=True)
     for ways in options.ways:
-        devices = options.devices.split(",") if options.devices else [""] * 9
+        devices = options.devices.split("/") if options.devices else [""] * 9
         running = [_start(way, place, d) for way, d in zip(ways.split("+"), devices, strict=False)]
         for way, child, started in running:
             try:
@@ -124,10 +135,7 @@ def _start(name: str, place: Path, device: str) -> tuple[str, subprocess.Popen[b
     """Start a way; its output goes to a log."""
     folder = place / name
     folder.mkdir()
-    alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
     environ = {**_environ(), "BENCH_NOTES": str(folder / "notes")}
-    if name in WAYS and WAYS[name].deepspeed and WAYS[name].processes == 1:
-        environ |= {**alone, "MASTER_PORT": "29512"}
     if device:
         environ["CUDA_VISIBLE_DEVICES"] = device
     if name == "plain":
@@ -143,31 +151,29 @@ def _line(name: str, place: Path, folder: Path) -> list[str]:
     """Render the config as the config stage does, and return the command that trains with it."""
     way = WAYS[name]
     (folder / "config.py").write_text(_config(way, place))
-    start = [_python()]
-    more = ["--deepspeed", f"deepspeed_{way.deepspeed}"] if way.deepspeed else []
-    if way.processes > 1:
-        start += [
-            "-m",
-            "torch.distributed.run",
-            f"--nproc_per_node={way.processes}",
-            "--master_port=29511",
-        ]
+    start, more = [_python()], []
+    if way.gigabytes:
+        start += [str(HERE / "gpu_small.py"), str(way.gigabytes)]
+    if way.processes > 1 or way.deepspeed:
+        start += ["-m", "torch.distributed.run", f"--nproc-per-node={way.processes}", *local.HERE]
         more += ["--launcher", "pytorch"]
-    return [
-        *start,
-        str(LAUNCH),
-        "train",
-        str(folder / "config.py"),
-        "--work-dir",
-        str(folder / "work"),
-        *more,
-    ]
+    if way.deepspeed:
+        more += ["--deepspeed", f"deepspeed_{way.deepspeed}"]
+    words = ("train", str(folder / "config.py"), "--work-dir", str(folder / "work"))
+    return [*start, str(LAUNCH), *words, *more]
 
 
 def _config(way: Way, place: Path) -> str:
-    launch = {"processes": way.processes, **({"deepspeed": way.deepspeed} if way.deepspeed else {})}
+    launch: dict[str, Any] = {"processes": way.processes}
+    if way.processes > 1 or way.deepspeed:
+        launch["deepspeed"] = way.deepspeed or None
     values: Any = {"max_epochs": 1, "save_steps": 10**6, "launch": launch, **way.train}
     recipe = Recipe(name=place.name, file=Path("bench.yaml"), base={"path": "base"}, train=values)  # type: ignore[arg-type]
+    if way.gigabytes:
+        os.environ["MODELWRIGHT_DEVICES"] = f"{way.gigabytes} GB"
+    else:
+        os.environ.pop("MODELWRIGHT_DEVICES", None)
+    settings.current.cache_clear()
     choice = preset.choice(recipe)
     for reason in choice.reasons:
         print(f"   {reason}", flush=True)
@@ -204,6 +210,8 @@ def report(name: str, place: Path, started: float, status: int | None) -> None:
             "memory_gb": round(max(n["memory"] for rank in notes for n in rank) / 1e9, 1),
             "start_up": round(first[0]["time"] - started, 1),
             "losses": [round(note["loss"], 4) for note in first],
+            "gaps": [round(gap, 3) for gap in gaps],
+            "waiting": _waiting(folder / "log"),
         }
         if place.name == "8b":
             found["mfu"] = round(tokens / span * 4 * 7.504e9 / PEAK / len(notes), 3)
@@ -211,10 +219,20 @@ def report(name: str, place: Path, started: float, status: int | None) -> None:
         found["log"] = (folder / "log").read_text(errors="replace")[-3000:]
     with (Path(os.environ.get("OUT", place)) / "gpu.jsonl").open("a") as file:
         file.write(json.dumps(found) + "\n")
-    said = {k: v for k, v in found.items() if k != "losses"}
+    said = {k: v for k, v in found.items() if k not in ("losses", "gaps")}
     print(
         f"{json.dumps(said)}  losses {found.get('losses', [])[:2]} {found.get('losses', [])[-2:]}",
         flush=True,
+    )
+
+
+def _waiting(log: Path) -> float | None:
+    """Return the share of time that passed before batches came, by xtuner's log but its start."""
+    lines = re.findall(r" time: ([\d.]+)  data_time: ([\d.]+)", log.read_text(errors="replace"))[1:]
+    return (
+        round(sum(float(w) for _, w in lines) / sum(float(t) for t, _ in lines), 4)
+        if lines
+        else None
     )
 
 

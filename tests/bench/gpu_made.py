@@ -30,6 +30,12 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 64, "num_attention_heads": 40, "num_key_value_heads": 8,
         "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "max_position_embeddings": 32768,
     },
+    "1b": {  # Llama-3.2-1B, with a last layer of its own
+        **COMMON, "model_type": "llama", "architectures": ["LlamaForCausalLM"],
+        "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192,
+        "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "max_position_embeddings": 8192,
+    },
     "tiny": {  # to try the script without a GPU
         **COMMON, "model_type": "llama", "architectures": ["LlamaForCausalLM"],
         "vocab_size": 8200, "hidden_size": 64, "intermediate_size": 160,

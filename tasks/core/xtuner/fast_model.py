@@ -47,13 +47,14 @@ class FastFinetune(SupervisedFinetune):  # type: ignore[misc]  # xtuner is untyp
     def __init__(self, *args: Any, checkpoint_layers: int = 0, **options: Any) -> None:
         fast_attention.install()
         super().__init__(*args, use_activation_checkpointing=False, **options)
-        # DeepSpeed gathers what it holds in pieces when a module is called, and ours calls none.
-        if self.use_lora and not zero3():
+        if self.use_lora:
             said = f"{fast_lora.quicken(self.llm)} layers with adapters computed without copies"
             print_log(said, "current")
         fast_attention.mask_nothing(self.llm)
         fuse(self.llm)
         recompute(self.llm, checkpoint_layers)
+        if zero3():
+            gather_layers(self.llm)
 
     def build_llm_from_cfg(self, llm_cfg: Any, *rest: Any) -> Any:
         """Load the weights straight to the device, as they are in their files."""
@@ -124,10 +125,26 @@ def fuse(llm: nn.Module) -> None:
     print_log("normalisation, rotation and gates computed by Liger kernels", "current")
 
 
+def gather_layers(llm: Any) -> None:
+    """Let DeepSpeed gather the weights of a whole layer when the layer is called.
+
+    Left to itself it gathers those of each module that is called, and of adapters we call none.
+    """
+    from deepspeed.utils import set_z3_leaf_modules
+
+    set_z3_leaf_modules(llm, [type(decoder_layers(llm)[0])])
+    # The gradient of its input tells that a layer is done; the first one's has none otherwise.
+    llm.enable_input_require_grads()
+
+
+def decoder_layers(llm: nn.Module) -> list[nn.Module]:
+    """Return the layers that make up a model."""
+    return [m for m in llm.modules() if type(m).__name__.endswith("DecoderLayer")]
+
+
 def recompute(llm: nn.Module, count: int) -> None:
     """Let the first layers keep only their input."""
-    layers = [m for m in llm.modules() if type(m).__name__.endswith("DecoderLayer")]
-    for layer in layers[:count]:
+    for layer in decoder_layers(llm)[:count]:
         inner = layer.forward
 
         def forward(

@@ -17,8 +17,8 @@ else:  # inside the toolchain, where these lie beside it
     import saving
     import sequences
 
-# Parameters that DeepSpeed gathers before their turn: a whole layer's; left to itself, part of one.
-AHEAD = 500_000_000
+# Parameters that DeepSpeed gathers before their turn: a layer's of an 8B model, not part of one.
+AHEAD = 220_000_000
 
 
 def prepare(path: str, folder: str, deepspeed: str, has_accelerator: bool) -> list[str]:
@@ -124,7 +124,6 @@ def settle_deepspeed(dtype: Any) -> None:
         zero = settings.get("zero_optimization", {})
         if zero.get("stage") == 3:
             zero.setdefault("stage3_prefetch_bucket_size", AHEAD)
-            zero.setdefault("stage3_max_live_parameters", 4 * AHEAD)
         for name, meant in (("fp16", torch.float16), ("bf16", torch.bfloat16)):
             part = settings.setdefault(name, {"enabled": False})
             if part.get("enabled", "auto") == "auto":
