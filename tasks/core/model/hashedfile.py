@@ -7,6 +7,7 @@ have it, the file is written as any other.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import mmap
@@ -78,8 +79,7 @@ class HashedFile:
         rest = self._room[: self._filled]
         whole = len(rest) // ALIGNED * ALIGNED
         _put(self._file, rest[:whole])
-        flags = fcntl.fcntl(self._file, fcntl.F_GETFL)
-        fcntl.fcntl(self._file, fcntl.F_SETFL, flags & ~os.O_DIRECT)
+        _through_cache(self._file)
         _put(self._file, rest[whole:])
 
 
@@ -93,4 +93,16 @@ def _open(path: Path) -> int:
 
 def _put(file: int, data: memoryview) -> None:
     while data:
-        data = data[os.write(file, data) :]
+        try:
+            data = data[os.write(file, data) :]
+        except OSError as error:
+            # Some file systems refuse only now, or have larger blocks.
+            if error.errno != errno.EINVAL or not _through_cache(file):
+                raise
+
+
+def _through_cache(file: int) -> bool:
+    """Write through the page cache from here on; return whether that is new."""
+    flags = fcntl.fcntl(file, fcntl.F_GETFL)
+    fcntl.fcntl(file, fcntl.F_SETFL, flags & ~os.O_DIRECT)
+    return bool(flags & os.O_DIRECT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,25 @@ from tasks.core.engine import digests
 from tasks.core.model import hashedfile
 from tasks.core.model.hashedfile import HashedFile
 
-REAL_OPEN = os.open
+REAL_OPEN, REAL_WRITE = os.open, os.write
 
 
-@pytest.fixture(params=["past the page cache", "through it"])
+@pytest.fixture(params=["past the page cache", "through it", "refused late"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write in both ways, whatever this machine's file system can do."""
+    """Write in each way, whatever this machine's file system can do."""
 
     def refuse(path: Any, flags: int, *rest: Any) -> int:
         if flags & os.O_DIRECT and request.param == "through it":
             raise OSError(errno.EINVAL, "Invalid argument")
         return REAL_OPEN(path, flags, *rest)
 
+    def refuse_late(file: int, data: memoryview) -> int:
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_DIRECT and request.param == "refused late":
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return REAL_WRITE(file, data)
+
     monkeypatch.setattr(hashedfile, "BUFFER", 8192)
+    monkeypatch.setattr(os, "write", refuse_late)
     monkeypatch.setattr(os, "open", refuse)
 
 
