@@ -1,6 +1,6 @@
 """xtuner's model, fed with rows of whole conversations and computed with less.
 
-A config names it instead of SupervisedFinetune; tasks/core/preset.py decides when.  What it leaves
+A config names it instead of SupervisedFinetune; tasks/core/preset/ decides when.  What it leaves
 out: the float32 copy of all weights that PEFT's preparation for 4-bit training makes, the copies
 that dropout makes, attention between conversations, padding, and the logits.
 
