@@ -378,24 +378,65 @@ def test_a_lock_answers_one_question_only(project: Project) -> None:
 MARKS = wheelchoice.environment("3.10", None)
 
 
+def closure(
+    packages: Path, asked: list[str], provided: set[str], marks: dict[str, str]
+) -> tuple[dict[str, Path], list[str]]:
+    return wheelchoice.closure(wheelchoice.by_name(packages), asked, provided, marks)
+
+
 def test_what_only_the_base_s_own_packages_want_is_not_added(packages: Path) -> None:
     wheel(packages, "inner", "gigabytes")
     wheel(packages, "gigabytes")
-    found, lacking = wheelchoice.closure(packages, ["Outer>=1"], {"inner"}, MARKS)
+    found, lacking = closure(packages, ["Outer>=1"], {"inner"}, MARKS)
     assert (list(found), lacking) == (["outer"], [])
-    found, _ = wheelchoice.closure(packages, ["outer"], set(), MARKS)
+    found, _ = closure(packages, ["outer"], set(), MARKS)
     assert sorted(found) == ["gigabytes", "inner", "outer"]
 
 
 def test_marks_are_the_base_s_python_s_and_not_ours(packages: Path) -> None:
     wheel(packages, "outer", "backport>=2; python_version < '3.11'")
-    _, lacking = wheelchoice.closure(packages, ["outer"], set(), MARKS)
+    _, lacking = closure(packages, ["outer"], set(), MARKS)
     assert lacking == ["backport>=2"]
     later = wheelchoice.environment("3.12", None)
-    assert wheelchoice.closure(packages, ["outer"], set(), later)[1] == []
+    assert closure(packages, ["outer"], set(), later)[1] == []
     wheel(packages, "outer", "inner; extra == 'more'")
-    assert list(wheelchoice.closure(packages, ["outer"], set(), MARKS)[0]) == ["outer"]
-    assert "inner" in wheelchoice.closure(packages, ["outer[more]"], set(), MARKS)[0]
+    assert list(closure(packages, ["outer"], set(), MARKS)[0]) == ["outer"]
+    assert "inner" in closure(packages, ["outer[more]"], set(), MARKS)[0]
+
+
+def test_a_wheel_of_a_version_that_nobody_asked_for_is_lacking(packages: Path) -> None:
+    wheel(packages, "third", "inner!=0.9")
+    wheel(packages, "outer", "inner<1")
+    found, lacking = closure(packages, ["outer", "third"], set(), MARKS)
+    assert (sorted(found), lacking) == (["outer", "third"], ["inner!=0.9,<1"])
+
+
+def test_the_version_is_the_one_that_the_base_s_python_needs(
+    project: Project, packages: Path
+) -> None:
+    """Of two that marks tell apart pip takes that of the Python which runs it."""
+    wheel(packages, "inner", version="2.0")
+    marked = ("inner>=2; python_version > '3.9'", "inner<2; python_version <= '3.9'")
+    wheel(packages, "outer", "\nRequires-Dist: ".join(marked))
+    found = wheelchoice.choose(packed(project, "pip: [outer]"), None, "3.9")
+    assert {name: one["version"] for name, one in found.items()} == {"inner": "1.0", "outer": "1.0"}
+
+
+def test_a_round_that_brings_nothing_new_is_the_last(
+    project: Project, packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheels, "pip", lambda words: "")
+    with pytest.raises(UserError, match="no wheels fit together, of outer; choose other versions"):
+        wheelchoice.choose(packed(project), None, "3.10")
+
+
+@pytest.mark.parametrize(
+    "package", ["/x/inner-1.0-py3-none-any.whl", "inner[", "-r x", "inner; python_version < '3'"]
+)
+def test_what_a_lock_cannot_name_is_refused(project: Project, packages: Path, package: str) -> None:
+    recipe = packed(project, f'pip: ["{package}"], python: "3.10"')
+    with pytest.raises(UserError, match="is no package with an optional version; write it like"):
+        wheelchoice.choose(recipe, None, "3.10")
 
 
 @pytest.mark.parametrize(

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
 import os
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import urllib3
 from minio import Minio
+from minio.datatypes import Part
 
 from tasks import upload
 from tasks.core import paths, settings
 from tasks.core.engine import manifest, shipping, stage
-from tasks.core.errors import LoadError
+from tasks.core.errors import LoadError, UserError
 from tasks.core.recipe import Recipe
 from tasks.core.s3 import buckets, connection, uploading
 from tasks.core.s3 import plan as plans
@@ -392,8 +396,40 @@ def test_a_proxy_is_used(
     assert set(objects(client, bucket)) == {f"m/{name}" for name in OUT}
 
 
+def test_a_proxy_is_shown_the_password_of_its_address() -> None:
+    pool = connection._through("user:p%40ss@h.invalid:1")()
+    assert isinstance(pool, urllib3.ProxyManager)
+    shown = base64.b64encode(b"user:p@ss").decode()
+    assert pool.proxy_headers == {"proxy-authorization": f"Basic {shown}"}
+
+
+@pytest.mark.parametrize("proxy", ["socks5://h.invalid:1", "http://", "http://h.invalid:99999"])
+def test_a_proxy_s_address_that_is_none_is_refused(
+    proxy: str, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    configure(monkeypatch, ENDPOINT="http://s3.invalid", ACCESS_KEY="a", SECRET_KEY="b")
+    with pytest.raises(UserError, match="https_proxy: not the address of an http proxy"):
+        buckets.Bucket("b")
+
+
+def test_who_asks_quickly_does_not_wait_for_a_server_that_is_silent(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "QUICK", 0.1)
+    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda *_: pytest.fail("it paused"))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        where = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        configure(monkeypatch, ENDPOINT=where, ACCESS_KEY="a", SECRET_KEY="b")
+        with (
+            pytest.raises(UserError, match=f"^{where}: no answer"),
+            connection.explained("b"),
+        ):
+            connection.connect(quick=True).list_buckets()
+
+
 def test_uploads_that_nobody_finished_are_taken_away_after_a_day(
-    recipe: Recipe, client: Minio, bucket: str
+    recipe: Recipe, client: Minio, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.make_bucket(bucket)
     for name in ("m/old", "x/old"):
@@ -402,6 +438,10 @@ def test_uploads_that_nobody_finished_are_taken_away_after_a_day(
     assert build(recipe) == ""
     made = buckets.Bucket(bucket)
     assert made.abort_unfinished("m/") == 0
+    with monkeypatch.context() as patch:
+        parts = [Part(1, "", datetime.now(timezone.utc) + timedelta(days=1))]
+        patch.setattr(buckets.Bucket, "parts", lambda *_: parts)
+        assert made.abort_unfinished("m/", timedelta(seconds=-5)) == 0, "parts still come"
     assert made.abort_unfinished("m/", timedelta(seconds=-5)) == 1
     assert made.abort_unfinished("", timedelta(seconds=-5)) == 1, "another model's was touched"
 
@@ -534,6 +574,58 @@ def test_unship_removes_what_was_sent_and_nothing_else(
     assert not (project.build / "m/upload").exists()
 
 
+def unfinished(client: Minio, bucket: str) -> int:
+    """Return how many uploads in parts wait to be finished."""
+    answer = client._execute("GET", bucket, query_params={"uploads": "", "prefix": "m/"})
+    return int(answer.data.count(b"<UploadId>"))
+
+
+def test_unship_takes_away_what_a_killed_upload_has_sent(
+    recipe: Recipe,
+    client: Minio,
+    bucket: str,
+    small_parts: None,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Minio, "_complete_multipart_upload", killed)
+        with pytest.raises(SystemExit):
+            build(recipe)
+    assert unfinished(client, bucket) == 1
+    client.put_object(bucket, "m/config.json", io.BytesIO(b"theirs"), 6)
+    there = len(objects(client, bucket))
+    assert shipping.unship({"upload": upload}, recipe) is None
+    said = capsys.readouterr().out
+    assert "1 unfinished uploads aborted in" in said
+    assert (f"{there - 1} objects removed from" in said) == (there > 1)
+    assert objects(client, bucket) == {"m/config.json": b"theirs"}
+    assert unfinished(client, bucket) == 0
+    assert not list((project.build / "m").glob(".upload-*"))
+
+
+def test_unship_takes_away_an_upload_that_was_killed_before_its_receipt(
+    recipe: Recipe, client: Minio, bucket: str, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(upload, "_verify", killed)
+        for content in (b"[1]", b"[2]"):
+            change(project.build / "m/base", "config.json", content)
+            with pytest.raises(SystemExit):
+                build(recipe)
+    assert len(objects(client, bucket)) == len(OUT)
+    assert shipping.unship({"upload": upload}, recipe) is None
+    assert objects(client, bucket) == {}
+    assert not paths.note("m", "upload").exists()
+
+
 def test_unship_from_another_server_forgets_nothing(
     recipe: Recipe,
     client: Minio,
@@ -553,4 +645,4 @@ def test_unship_from_another_server_forgets_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(stage, "forced", lambda: True)
         assert build(recipe) == ""
-    assert f"the objects at {server.url} stay; unship before" in capsys.readouterr().out
+    assert f"the objects at {server.url}/{bucket}/m/ stay; unship" in capsys.readouterr().out

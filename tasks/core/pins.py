@@ -11,12 +11,11 @@ from collections.abc import Iterable
 from . import console
 from .errors import UserError
 from .image import reference
-from .image.reference import HUB, Reference
+from .image.reference import Reference
 from .recipe import Recipe
 from .sources import lockfile
 
 PART = "images"
-QUICK = 5.0
 
 
 def pinned(recipe: Recipe, name: str) -> str:
@@ -56,11 +55,8 @@ def _digests(host: str, names: dict[str, Reference]) -> dict[str, str]:
         UserError: it does not answer, or refuses.
     """
     from .image.registry import Registry
-    from .serving.address import unheard
 
     # What is not there costs a moment, not the minutes that a push would wait for it.
-    if fault := unheard("registry-1.docker.io" if host == HUB else host, QUICK):
-        raise UserError(f"{host}: no answer ({fault}); is it up?")
-    with Registry(host) as there:
+    with Registry(host, quick=True) as there:
         found = {name: there.digest(asked) for name, asked in names.items()}
     return {name: digest for name, digest in found.items() if digest}

@@ -35,7 +35,7 @@ def registry() -> str:
     from ..image.registry import Registry
 
     _reach(host)
-    with Registry(host) as there:
+    with Registry(host, quick=True) as there:
         scheme = there.url.scheme
         there.digest(reference.parse(f"{settings.current().registry}/modelwright-doctor:none"))
     known = "credentials known" if registryauth.find(host, "") else "no credentials"
@@ -52,7 +52,7 @@ def s3() -> str:
 
     with connection.explained(settings.current().s3_endpoint):
         try:
-            names = [one.name for one in connection.connect().list_buckets()]
+            names = [one.name for one in connection.connect(quick=True).list_buckets()]
         except S3Error as error:
             if error.code != "AccessDenied":
                 raise

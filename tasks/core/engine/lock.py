@@ -6,27 +6,59 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
 
 from .. import console, paths
 
 
 @contextmanager
-def held(model: str, stage: str) -> Iterator[None]:
-    """Hold the lock of a stage and model; say for whom we wait."""
-    path = paths.build() / model / "locks" / stage
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+def held(model: str, stage: str, doing: str = "") -> Iterator[None]:
+    """Hold the lock of a stage and model; say for whom we wait, and what that one is doing."""
+    with _opened(model, stage) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            console.say(f"   waiting for process {holder}, which builds {stage}:{model}")
+            what = doing or f"builds {stage}:{model}"
+            console.say(f"   waiting for process {holder}, which {what}")
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+@contextmanager
+def briefly(model: str, name: str) -> Iterator[None]:
+    """Hold a lock for a moment; nobody needs to be told who waits."""
+    with _opened(model, name) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def among(path: Path) -> Iterator[None]:
+    """Hold a file's lock together with all others who hold it so."""
+    with _open(path) as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
+def alone(path: Path, waiting: str = "") -> Iterator[bool]:
+    """Hold a file's lock alone, if nobody else holds it; wait for that where we say for what."""
+    with _open(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not waiting:
+                yield False
+                return
+            console.say(f"   waiting for {waiting}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield True
 
 
 def is_held(model: str, stage: str) -> bool:
@@ -39,3 +71,12 @@ def is_held(model: str, stage: str) -> bool:
     except OSError:
         pass
     return False
+
+
+def _opened(model: str, name: str) -> TextIO:
+    return _open(paths.build() / model / "locks" / name)
+
+
+def _open(path: Path) -> TextIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("a+")

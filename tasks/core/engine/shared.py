@@ -8,7 +8,6 @@ blob gets its place in the local store only once its bytes have the digest of it
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -68,7 +67,7 @@ def fetch(stage: str, key: str) -> bool:
     if not place:
         return False
     bucket_name, prefix = place
-    new = store.result(key).with_name(f".{_hex(key)}.{os.getpid()}")
+    new = store.coming(store.result(key))
     try:
         from ..s3.buckets import Bucket
 
@@ -120,7 +119,7 @@ def _fetch(bucket: Bucket, prefix: str, file: File) -> None:
 
     place = store.blob(file.digest)
     place.parent.mkdir(parents=True, exist_ok=True)
-    new = place.with_name(f".{place.name}.{os.getpid()}")
+    new = store.coming(place)
     sha = hashlib.sha256()
     try:
         with explained(bucket.name), new.open("wb") as out:
@@ -195,7 +194,8 @@ def check() -> str:
 
     bucket, prefix = place
     with explained(bucket):
-        new = "" if connect().bucket_exists(bucket) else ", a bucket that the first build makes"
+        there = connect(quick=True).bucket_exists(bucket)
+        new = "" if there else ", a bucket that the first build makes"
     return f"s3://{bucket}/{prefix}{new}"
 
 

@@ -27,6 +27,8 @@ Body = Callable[[], Iterable[bytes | memoryview]]
 PAUSES: tuple[float, ...] = (0.3, 1, 2, 5, 10, 15)
 # What passes: time-outs, too many requests, faults of the registry or a proxy before it.
 PASSING = frozenset({408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+# Seconds that an answer may take where nobody wants to wait.
+QUICK = 5.0
 _LONGEST_PAUSE = 60.0
 _ACCEPT = ", ".join(
     [
@@ -43,15 +45,19 @@ class Registry:
 
     Args:
         host: host[:port] as an image's name has it.
+        quick: a registry that does not answer is soon given up.
     """
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, *, quick: bool = False) -> None:
         self.host = host
+        self._pauses: tuple[float, ...] = () if quick else PAUSES
         self._api = "registry-1.docker.io" if host == HUB else host
         self._url: httpx.URL | None = None
         self._lock = threading.Lock()
         self._client = transport.client(host)
-        self._authorizer = Authorizer(host, self._client, PAUSES)
+        if quick:
+            self._client.timeout = httpx.Timeout(QUICK)
+        self._authorizer = Authorizer(host, self._client, self._pauses)
 
     def __enter__(self) -> Registry:
         return self
@@ -64,8 +70,8 @@ class Registry:
         answer = self.ask("HEAD", name.repository, f"manifests/{name.version}", (200, 404))
         if answer.status_code == 404:
             return None
-        found = answer.headers.get("Docker-Content-Digest")
-        return str(found) if found else digests.of_bytes(self.manifest(name)[1])
+        found = str(answer.headers.get("Docker-Content-Digest", ""))
+        return found if oci.DIGEST.fullmatch(found) else digests.of_bytes(self.manifest(name)[1])
 
     def manifest(self, name: Reference) -> tuple[oci.Descriptor, bytes]:
         """Return a manifest or index by name, and its descriptor.
@@ -139,9 +145,9 @@ class Registry:
                     done, failures = done + len(piece), 0
                 return
             except httpx.TransportError as error:
-                if failures == len(PAUSES):
+                if failures == len(self._pauses):
                     raise UserError(refusals.unreachable(self.host, error)) from None
-                time.sleep(PAUSES[failures])
+                time.sleep(self._pauses[failures])
                 failures += 1
 
     def ask(
@@ -167,7 +173,7 @@ class Registry:
         Raises:
             UserError: no answer, or another status.
         """
-        for pause in (*PAUSES, None):
+        for pause in (*self._pauses, None):
             try:
                 answer = self.once(method, repository, path, body, headers, also, stream)
             except httpx.TransportError as error:
@@ -251,7 +257,7 @@ class Registry:
         raise AssertionError("http is the last scheme")
 
     def _ping(self, url: httpx.URL, *, patient: bool) -> httpx.Response:
-        for pause in (*PAUSES, None):
+        for pause in (*self._pauses, None):
             try:
                 answer = self._client.get(url)
             except httpx.TransportError as error:

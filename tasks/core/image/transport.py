@@ -45,8 +45,10 @@ def client(host: str) -> httpx.Client:
             # As every other tool does it: a proxy is not asked for what runs on this machine.
             mounts={"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None},
         )
-    except (ValueError, ImportError):
-        raise UserError("http_proxy or https_proxy: not a proxy's address; correct it") from None
+    except (ValueError, ImportError, httpx.InvalidURL):
+        raise UserError(
+            "http_proxy, https_proxy or all_proxy: not the address of an http proxy; correct it"
+        ) from None
 
 
 def _insecure() -> frozenset[str]:

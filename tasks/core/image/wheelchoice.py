@@ -1,7 +1,7 @@
 """Choose wheels: what packages lead to on the base's Python, by the metadata of the wheels.
 
 pip answers a mark such as `python_version < "3.11"` for the Python that runs it, not the base's.
-So the marks are read here, and what pip left out is asked for by name.
+So the marks are read here, and what pip left out, or took in another version, is asked for by name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 
 from .. import console, paths
 from ..engine import digests
@@ -28,48 +28,64 @@ def choose(recipe: Recipe, base: oci.Image | None, version: str) -> Wheels:
     """Return version and digest of each wheel that the recipe's packages need, by name.
 
     Raises:
-        UserError: a package has no wheel for that Python, or pip cannot fetch it.
+        UserError: a package has no wheel for that Python, or none that fits the others.
     """
-    packages, there = wheels.missing(recipe), wheels.provided(recipe)
+    packages, provided = _asked(recipe), wheels.provided(recipe)
+    marks = environment(version, base)
     place = paths.build() / ".downloads"
     place.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="wheels-", dir=place) as folder:
-        asked = list(packages)
-        while True:
-            _download(recipe, base, version, asked, folder)
-            found, lacking = closure(Path(folder), packages, there, environment(version, base))
-            if not lacking:
-                return {name: _described(path) for name, path in sorted(found.items())}
-            asked += lacking
+    with tempfile.TemporaryDirectory(prefix="wheels-", dir=place) as scratch:
+        there: dict[str, Path] = {}
+        found: dict[str, Path] = {}
+        lacking, before = packages, set[str]()
+        while lacking:
+            if before.issuperset(lacking):
+                raise UserError(
+                    f"{recipe.file}: image.pip: for Python {version} no wheels fit together, of "
+                    f"{', '.join(lacking)}; choose other versions, or say `builder: docker`"
+                )
+            folder = Path(tempfile.mkdtemp(dir=scratch))
+            _download(recipe, base, version, lacking, folder, alone=bool(before))
+            there |= by_name(folder)
+            before.update(lacking)
+            found, lacking = closure(there, packages, provided, marks)
+        return {name: _described(path) for name, path in sorted(found.items())}
+
+
+def by_name(folder: Path) -> dict[str, Path]:
+    """Return the wheels of a folder by the names of their packages."""
+    return {wheels.normal(path.name.split("-")[0]): path for path in folder.glob("*.whl")}
 
 
 def closure(
-    folder: Path, packages: Sequence[str], provided: set[str], marks: Mapping[str, str]
+    there: Mapping[str, Path], packages: Sequence[str], provided: set[str], marks: Mapping[str, str]
 ) -> tuple[dict[str, Path], list[str]]:
-    """Return the wheels of a folder that packages lead to, and what they need beside those.
+    """Return the wheels that packages lead to, and what they need beside those.
 
     Args:
+        there: wheels by name.
         provided: what the base has; what only that needs is left out with it.
         marks: the values of marks on the base's Python.
     """
-    there = {wheels.normal(path.name.split("-")[0]): path for path in folder.glob("*.whl")}
-    found: dict[str, Path] = {}
-    lacking: list[str] = []
-    seen: set[tuple[str, ...]] = set()
+    wanted: dict[str, Requirement] = {}
     waiting = [Requirement(package) for package in packages]
     while waiting:
         asked = waiting.pop()
         name = wheels.normal(asked.name)
-        if name in provided or (name, *sorted(asked.extras)) in seen:
+        if name in provided:
             continue
-        seen.add((name, *sorted(asked.extras)))
-        if name not in there:
-            asked.marker = None
-            lacking.append(str(asked))
-            continue
-        found[name] = there[name]
-        waiting += [one for one in _requires(there[name]) if _applies(one, asked.extras, marks)]
-    return found, lacking
+        asked.marker = None
+        if name in wanted:
+            asked.specifier &= wanted[name].specifier
+            asked.extras |= wanted[name].extras
+            if str(asked) == str(wanted[name]):
+                continue
+        wanted[name] = asked
+        if _fits(there.get(name), asked):
+            needs = _requires(there[name])
+            waiting += [one for one in needs if _applies(one, asked.extras, marks)]
+    found = {name: there[name] for name, asked in wanted.items() if _fits(there.get(name), asked)}
+    return found, [str(asked) for name, asked in wanted.items() if name not in found]
 
 
 def environment(version: str, base: oci.Image | None) -> dict[str, str]:
@@ -86,11 +102,44 @@ def environment(version: str, base: oci.Image | None) -> dict[str, str]:
     }
 
 
+def _asked(recipe: Recipe) -> list[str]:
+    """Return the recipe's packages that its base lacks.
+
+    Raises:
+        UserError: one is not what a lock can name: a package, with its versions or without.
+    """
+    packages = wheels.missing(recipe)
+    for package in packages:
+        try:
+            one = Requirement(package)
+        except InvalidRequirement:
+            one = None
+        if one is None or one.url or one.marker:
+            raise UserError(
+                f"{recipe.file}: image.pip: {package!r} is no package with an optional version; "
+                "write it like tiktoken==0.6.0"
+            )
+    return packages
+
+
 def _download(
-    recipe: Recipe, base: oci.Image | None, version: str, packages: list[str], folder: str
+    recipe: Recipe,
+    base: oci.Image | None,
+    version: str,
+    packages: list[str],
+    folder: Path,
+    *,
+    alone: bool,
 ) -> None:
+    """Have pip fetch wheels.
+
+    Args:
+        alone: without what they need, which pip would choose for its own Python.
+    """
     console.status(f"choosing {', '.join(packages)} for Python {version}")
-    words = ["download", "--dest", folder, *wheels.target(version, base), "--", *packages]
+    only = ["--no-deps"] if alone else []
+    words = ["download", *only, "--dest", str(folder), *wheels.target(version, base)]
+    words += ["--", *packages]
     if told := wheels.pip(words):
         raise UserError(
             f"{recipe.file}: image.pip: pip has no wheels of {', '.join(packages)} for Python "
@@ -99,7 +148,11 @@ def _download(
 
 
 def _described(wheel: Path) -> dict[str, str]:
-    return {"version": wheel.name.split("-")[1], "digest": digests.of_file(wheel)}
+    return {"version": _version(wheel), "digest": digests.of_file(wheel)}
+
+
+def _version(wheel: Path) -> str:
+    return wheel.name.split("-")[1]
 
 
 def _requires(wheel: Path) -> list[Requirement]:
@@ -108,6 +161,11 @@ def _requires(wheel: Path) -> list[Requirement]:
         (name,) = (n for n in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", n))
         told = email.message_from_bytes(archive.read(name))
     return [Requirement(str(line)) for line in told.get_all("Requires-Dist", [])]
+
+
+def _fits(wheel: Path | None, asked: Requirement) -> bool:
+    """Return whether a wheel is there, and of a version that is asked for."""
+    return wheel is not None and asked.specifier.contains(_version(wheel), prereleases=True)
 
 
 def _applies(one: Requirement, extras: set[str], marks: Mapping[str, str]) -> bool:

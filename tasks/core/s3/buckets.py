@@ -15,6 +15,7 @@ from .connection import WORKERS, connect, explained
 
 if TYPE_CHECKING:
     from minio import Minio
+    from minio.datatypes import Part
 
 BLOCK = 4 << 20
 META = "x-amz-meta-sha256"
@@ -85,24 +86,37 @@ class Bucket:
                 raise UserError(f"{error.name}: not removed from {self.name} ({error.code})")
 
     def abort_unfinished(self, root: str, age: timedelta = timedelta(days=1)) -> int:
-        """Abort uploads in parts that began long ago below a prefix; return how many.
+        """Abort uploads in parts that rested long below a prefix; return how many.
 
-        What they hold costs room and is in no listing.  A younger one may be going on elsewhere.
+        What they hold costs room and is in no listing.  A livelier one may be going on elsewhere.
         """
         from minio.datatypes import ListMultipartUploadsResult
         from minio.error import S3Error
 
-        began_before, aborted = datetime.now(timezone.utc) - age, 0
+        limit, aborted = datetime.now(timezone.utc) - age, 0
         with explained(self.name), suppress(S3Error):  # not everybody may look for them
             # The client's own call names an empty delimiter, for which Swift lists nothing.
             asked: dict[str, str | list[str] | tuple[str]] = {"uploads": "", "prefix": root}
             answer = self.client._execute("GET", self.name, query_params=asked)
             for each in ListMultipartUploadsResult(answer).uploads:
-                if each.initiated_time and each.initiated_time < began_before:
-                    name = str(each.object_name)
-                    self.client._abort_multipart_upload(self.name, name, str(each.upload_id))
+                name, upload = str(each.object_name), str(each.upload_id)
+                if not each.initiated_time or each.initiated_time >= limit:
+                    continue
+                times = [part.last_modified for part in self.parts(name, upload)]
+                if all(time and time < limit for time in times):
+                    self.client._abort_multipart_upload(self.name, name, upload)
                     aborted += 1
         return aborted
+
+    def parts(self, name: str, upload: str) -> list[Part]:
+        """Return the parts that the server has of an upload."""
+        found, marker = [], None
+        while True:
+            page = self.client._list_parts(self.name, name, upload, part_number_marker=marker)
+            found += page.parts
+            if not page.is_truncated:
+                return found
+            marker = str(page.next_part_number_marker)
 
     def read(self, name: str) -> str:
         """Return the digest of an object's bytes, read back."""

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from .. import settings
 from ..errors import UserError
 
 if TYPE_CHECKING:
+    import urllib3
     from minio import Minio
 
 # Requests under way at a time.
 WORKERS = 8
+# Seconds that an answer may take where nobody wants to wait.
+QUICK = 5.0
 
 CURES = {
     "AccessDenied": "these credentials may not do that; ask for the right, or take others",
@@ -26,6 +29,7 @@ CURES = {
     "ExpiredToken": "the credentials have expired; get new ones",
     "InvalidAccessKeyId": "no such access key; look at MODELWRIGHT_S3_ACCESS_KEY",
     "InvalidBucketName": "the server refuses this name of a bucket; choose another",
+    "NoSuchUpload": "somebody aborted this upload meanwhile; run it again",
     "QuotaExceeded": "the quota is used up; free some space there",
     "RequestTimeTooSkewed": "this machine's clock is wrong; set it (NTP)",
     "SignatureDoesNotMatch": "a wrong key; look at MODELWRIGHT_S3_ACCESS_KEY and _SECRET_KEY",
@@ -34,11 +38,14 @@ CURES = {
 }
 
 
-def connect() -> Minio:
+def connect(*, quick: bool = False) -> Minio:
     """Return a client for the server of the settings.
 
+    Args:
+        quick: a server that does not answer is soon given up.
+
     Raises:
-        UserError: endpoint or keys are missing or wrong.
+        UserError: endpoint, keys or a proxy's variable are missing or wrong.
     """
     import certifi
     import urllib3
@@ -52,13 +59,14 @@ def connect() -> Minio:
             "or in .env"
         )
     proxy = None if proxy_bypass(address.netloc) else getproxies().get(address.scheme)
-    manager = partial(urllib3.ProxyManager, proxy) if proxy else urllib3.PoolManager
-    pool = manager(
+    pool = (_through(proxy) if proxy else urllib3.PoolManager)(
         maxsize=2 * WORKERS,
-        timeout=urllib3.Timeout(connect=10, read=300),
+        timeout=urllib3.Timeout(QUICK) if quick else urllib3.Timeout(connect=10, read=300),
         cert_reqs="CERT_REQUIRED",
         ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
-        retries=urllib3.Retry(total=4, backoff_factor=0.3, status_forcelist=[500, 502, 503, 504]),
+        retries=urllib3.Retry(
+            total=0 if quick else 4, backoff_factor=0.3, status_forcelist=[500, 502, 503, 504]
+        ),
     )
     return Minio(
         address.netloc,
@@ -69,6 +77,24 @@ def connect() -> Minio:
         region=found.s3_region,
         http_client=pool,
     )
+
+
+def _through(proxy: str) -> Callable[..., urllib3.PoolManager]:
+    """Return what makes a pool of connections that asks a proxy, and shows it its password.
+
+    Raises:
+        UserError: the address is not that of an http proxy.
+    """
+    import urllib3
+
+    try:
+        parts = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
+        shown = urllib3.make_headers(proxy_basic_auth=unquote(parts.auth)) if parts.auth else None
+        if parts.host and parts.scheme in ("http", "https"):
+            return partial(urllib3.ProxyManager, parts.url, proxy_headers=shown)
+    except ValueError:
+        pass
+    raise UserError("http_proxy or https_proxy: not the address of an http proxy; correct it")
 
 
 def _address(endpoint: str, where: str) -> SplitResult:

@@ -25,7 +25,8 @@ class Sender:
     """Sends files to a bucket."""
 
     def __init__(self, bucket: Bucket, journal: Journal) -> None:
-        self.name, self.client, self.journal = bucket.name, bucket.client, journal
+        self.bucket, self.name, self.client = bucket, bucket.name, bucket.client
+        self.journal = journal
         self.stopped = threading.Event()
         self.sent = self.total = 0
 
@@ -38,7 +39,7 @@ class Sender:
             UserError: the server refuses, or a file changed while it was read.
         """
         with explained(self.name):
-            pool = ThreadPoolExecutor(WORKERS)
+            pool = ThreadPoolExecutor(WORKERS, initializer=console.same_task())
             try:
                 plans = list(pool.map(self.plan, files))
                 self.total = sum(file.size for file in files)
@@ -65,7 +66,8 @@ class Sender:
         known = self.journal.uploads.get((file.name, file.digest))
         if known:
             try:
-                there = self._parts(file.name, known)
+                parts = self.bucket.parts(file.name, known)
+                there = {part.part_number: part.etag for part in parts}
                 sent = self.journal.parts.get(known, {})
                 plan.upload = known
                 plan.etags = {n: etag for n, etag in sent.items() if there.get(n) == etag}
@@ -76,15 +78,6 @@ class Sender:
         plan.upload = self.client._create_multipart_upload(self.name, file.name, _headers(file))
         self.journal.note(object=file.name, digest=file.digest, upload=plan.upload)
         return plan
-
-    def _parts(self, name: str, upload: str) -> dict[int, str]:
-        found, marker = {}, None
-        while True:
-            page = self.client._list_parts(self.name, name, upload, part_number_marker=marker)
-            found.update({part.part_number: part.etag for part in page.parts})
-            if not page.is_truncated:
-                return found
-            marker = str(page.next_part_number_marker)
 
     def _part(self, plan: Plan, number: int) -> None:
         """Send one part; whoever sends the last one closes the file."""

@@ -6,11 +6,13 @@ today.  The file is meant to be committed; a line taken out is looked up anew.
 
 from __future__ import annotations
 
-import os
+import errno
+import uuid
 from pathlib import Path
 from typing import Any
 
 from .. import yamlfile
+from ..engine import lock
 from ..errors import LoadError, UserError
 from ..recipe import Recipe
 
@@ -30,18 +32,38 @@ def read(recipe: Recipe, part: str) -> dict[str, Any]:
 
 
 def update(recipe: Recipe, part: str, **settled: Any) -> None:
-    """Settle keys of a part; other parts and keys stay."""
+    """Settle keys of a part; other parts and keys stay, whoever settles them meanwhile.
+
+    Raises:
+        UserError: the file is not as we write it, or may not be written here.
+    """
+    with lock.briefly(recipe.name, path(recipe).name):
+        whole = _whole(recipe)
+        whole[part] = {**(whole.get(part) or {}), **settled}
+        try:
+            _write(recipe, whole)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+            raise UserError(
+                f"{path(recipe)}: new lines of `{part}` cannot be written ({error.strerror}); run "
+                "this where the recipe's folder can be written, and commit the file"
+            ) from None
+
+
+def _write(recipe: Recipe, whole: dict[str, dict[str, Any]]) -> None:
     import yaml
 
-    whole = _whole(recipe)
-    whole[part] = {**(whole.get(part) or {}), **settled}
     place = path(recipe)
     head = (
         f"# What the names in {recipe.file.name} stand for; take a line out to look it up anew.\n"
     )
-    partial = place.with_name(f".{place.name}.{os.getpid()}")
-    partial.write_text(head + yaml.safe_dump(whole, allow_unicode=True), encoding="utf-8")
-    partial.replace(place)
+    partial = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
+    try:
+        partial.write_text(head + yaml.safe_dump(whole, allow_unicode=True), encoding="utf-8")
+        partial.replace(place)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _whole(recipe: Recipe) -> dict[str, dict[str, Any]]:

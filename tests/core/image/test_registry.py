@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from tasks.core import settings
+from tasks.core.engine import digests
 from tasks.core.errors import UserError
-from tasks.core.image import blobupload, reference, refusals, transport
+from tasks.core.image import blobupload, reference, refusals, registry, transport
 from tasks.core.image.reference import Reference
 from tasks.core.image.registry import Registry
 from tests.services import faults
@@ -147,6 +149,31 @@ def test_a_token_stays_with_its_registry(
         there.once("PUT", "x", session.location)
     assert str(seen[-1].url) == where
     assert ("Authorization" in seen[-1].headers) is is_shown
+
+
+def test_a_digest_that_a_registry_tells_wrongly_is_computed() -> None:
+    told = {"Docker-Content-Digest": "sha256:1\\nevil"}
+    with Registry("a.example") as there:
+        there._client = httpx.Client(
+            transport=httpx.MockTransport(
+                lambda request: httpx.Response(200, headers=told, content=b"{}")
+            )
+        )
+        assert there.digest(reference.parse("a.example/x:v1")) == digests.of_bytes(b"{}")
+
+
+def test_who_asks_quickly_does_not_wait_for_a_registry_that_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "QUICK", 0.1)
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it paused"))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        name = f"127.0.0.1:{silent.getsockname()[1]}"
+        with (
+            Registry(name, quick=True) as there,
+            pytest.raises(UserError, match=f"^{name}: no answer"),
+        ):
+            there.digest(reference.parse(f"{name}/x:v1"))
 
 
 def test_other_content_than_the_digest_s_is_refused() -> None:
