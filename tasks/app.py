@@ -27,7 +27,7 @@ from .core.recipe import Recipe
 if TYPE_CHECKING:
     from .core.fastgpt.home import Home
 
-VERSION = 2
+VERSION = 3
 # What FastGPT has is asked for there, never taken from a store.
 STORED = False
 
@@ -100,8 +100,8 @@ def drifted(recipe: Recipe) -> str:
         return ""
     from .core.fastgpt import home
 
-    state = _journal(recipe).read()
     try:
+        state = _journal(recipe).read()
         with home.at(paths.log(recipe.name, "app"), home.QUICK) as there:
             return there.lacking(values(recipe), state)
     except UserError as error:
@@ -127,7 +127,9 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     example = "".join(f"{name}=\n" for name in passwords.needed(text))
     (folder / "env.example").write_text(example, encoding="utf-8")
     state = _journal(recipe).read() if lacks(recipe) else _give(recipe, made)
-    (folder / STATE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+    # What was there before may hold somebody's key: the note alone has it, for us alone to read.
+    shown = {name: value for name, value in state.items() if name != "before"}
+    (folder / STATE).write_text(json.dumps(shown, indent=1) + "\n", encoding="utf-8")
     return {"model": made["model"], "kept_in": state.get("kept_in", "these files alone")}
 
 

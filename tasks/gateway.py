@@ -2,8 +2,8 @@
 
 What goes in: the model as `serve` left it, answering.
 What comes out: a channel at One API, new-api or AI Proxy, found by its name, changed where it
-differs, tested with a chat request; and `channel.json`, which says what is there and what was
-there before.  A channel of the same name that serves any other model is nobody's to change.
+differs, tested with a chat request; and `channel.json`, which says what is there.  A channel of
+the same name that serves any other model is nobody's to change.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .core.serving.address import address
 if TYPE_CHECKING:
     from .core.gateways import Channel, Gateway
 
-VERSION = 1
+VERSION = 2
 # What is at a gateway is asked for there, never taken from a store.
 STORED = False
 
@@ -149,7 +149,9 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     there.wait(START)
     asked = channel(recipe)
     left = bringing.bring(there, asked, _journal(recipe), upstream_key(recipe))
-    text = json.dumps(left, indent=1, ensure_ascii=False) + "\n"
+    # What was there before is in the note alone, for us alone to read.
+    shown = {name: value for name, value in left.items() if name != "before"}
+    text = json.dumps(shown, indent=1, ensure_ascii=False) + "\n"
     (folder / CHANNEL).write_text(text, encoding="utf-8")
     return {"channel": asked.name, "model": asked.model, "gateway": gateways.kind()}
 
@@ -158,7 +160,8 @@ def undo(recipe: Recipe, receipt: Manifest | None) -> list[str]:
     """Remove the channel that we made, or put back what somebody else's was before."""
     from .core.gateways import bringing
 
-    return bringing.take_back(_gateway(recipe), name(recipe), _journal(recipe))
+    made = paths.manifest(recipe.name, "gateway")
+    return bringing.take_back(_gateway(recipe), name(recipe), _journal(recipe), made)
 
 
 def _gateway(recipe: Recipe, timeout: float | None = None) -> Gateway:
@@ -166,7 +169,7 @@ def _gateway(recipe: Recipe, timeout: float | None = None) -> Gateway:
     from .core import gateways
     from .core.serving import webapi
 
-    return gateways.connect(timeout or webapi.PATIENT, identity.known(recipe))
+    return gateways.connect(timeout or webapi.PATIENT, identity.named(recipe))
 
 
 def _start(recipe: Recipe) -> None:

@@ -20,6 +20,8 @@ from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.sections import Serve
+from .core.serving import serving
+from .core.serving.serving import Place
 from .core.vllm import backend as vllm
 from .core.xinference import backend as xinference
 
@@ -48,7 +50,8 @@ def task(recipe: Recipe) -> TaskDict:
 
 def key(recipe: Recipe) -> dict[str, Any]:
     part = recipe.slice("serve", "base.trust_remote_code")
-    return {**part, "endpoint": endpoint(recipe), **backend(recipe).key(recipe)}
+    at = backend(recipe).place(recipe)
+    return {**part, "way": at.way, "endpoint": at.endpoint, **backend(recipe).key(recipe)}
 
 
 def settle(recipe: Recipe) -> None:
@@ -88,28 +91,27 @@ def drifted(recipe: Recipe) -> str:
 
 def undo(recipe: Recipe, receipt: Manifest | None) -> list[str]:
     """Take the model away from its server, and a server of ours with it; say what went."""
-    by = _made_by(recipe, receipt)
-    if there := _elsewhere(recipe, receipt):
+    by, at = _made_by(recipe, receipt), _left_at(recipe, receipt)
+    if _is_elsewhere(recipe, by, at):
         raise UserError(
-            f"the model is in the server at {there}; set MODELWRIGHT_XINFERENCE_ENDPOINT or "
-            "MODELWRIGHT_SERVE_PORT to that and unship, or, if that server is no more, delete "
+            f"the model is in the server at {at.endpoint}; set MODELWRIGHT_XINFERENCE_ENDPOINT to "
+            "that and unship, or, if that server is no more, delete "
             f"{paths.manifest(recipe.name, 'serve')}"
         )
-    lines: list[str] = by.undo(recipe, by.place(recipe), receipt)
-    return lines
+    return _undo(recipe, by, at, receipt)
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
     by, receipt = backend(recipe), _receipt(recipe)
-    before = _made_by(recipe, receipt)
-    if there := _elsewhere(recipe, receipt):
-        console.say(f"   the model at {there} stays; unship before the server is another")
+    here, before, left = by.place(recipe), _made_by(recipe, receipt), _left_at(recipe, receipt)
+    if _is_elsewhere(recipe, before, left):
+        console.say(f"   the model at {left.endpoint} stays; unship before the server is another")
         receipt = None
-    elif before is not by:
-        for line in before.undo(recipe, before.place(recipe), receipt):
+    elif before is not by or _has_moved(left, here):
+        for line in _undo(recipe, before, left, receipt):
             console.say(f"   {line}")
         receipt = None
-    facts: Facts = by.serve(recipe, by.place(recipe), folder, receipt)
+    facts: Facts = by.serve(recipe, here, folder, receipt)
     # The words of the answers are for people, and wake nothing.
     return {**facts, "content": manifest.digest_of(facts)}
 
@@ -124,15 +126,53 @@ def _made_by(recipe: Recipe, receipt: Manifest | None) -> Any:
     return BACKENDS.get(told or "", backend(recipe))
 
 
-def _elsewhere(recipe: Recipe, receipt: Manifest | None) -> str:
-    """Return the Xinference where the model was left, where that is not the one of the settings.
+def _left_at(recipe: Recipe, receipt: Manifest | None) -> Place:
+    """Return where the last run left the model; where the settings say, if none is known.
 
-    A vLLM of ours is found by the model's name, and one that is not ours was given nothing.
+    A server of ours is found by that alone, whatever the settings say by now.
     """
-    was = receipt.inputs.get("recipe", {}).get("endpoint") if receipt else None
     by = _made_by(recipe, receipt)
-    is_here = by is not xinference or was in (None, by.place(recipe).endpoint)
-    return "" if is_here else str(was)
+    told = receipt.inputs.get("recipe", {}) if receipt else {}
+    known = {"way", "endpoint"} <= told.keys()
+    found: Place = (
+        serving.left(by.KIND, told["way"], told["endpoint"], by.owner(recipe))
+        if known
+        else by.place(recipe)
+    )
+    return found
+
+
+def _is_elsewhere(recipe: Recipe, by: Any, left: Place) -> bool:
+    """Return whether the model is in an Xinference that is not ours, and not that of the settings.
+
+    A vLLM that is not ours was given nothing.
+    """
+    is_given = by is xinference and left.way == "endpoint"
+    return is_given and left.endpoint != by.place(recipe).endpoint
+
+
+def _has_moved(left: Place, here: Place) -> bool:
+    """Return whether the model is in a server of ours that the settings no longer mean."""
+    is_same = here.way == "endpoint" and here.endpoint == left.endpoint
+    return left.way != "endpoint" and (left.way, left.name) != (here.way, here.name) and not is_same
+
+
+def _undo(recipe: Recipe, by: Any, at: Place, receipt: Manifest | None) -> list[str]:
+    """Take the model away from a place; return a line on each thing.
+
+    Raises:
+        UserError: that cannot be done from here; the receipt stays.
+    """
+    try:
+        lines: list[str] = by.undo(recipe, at, receipt)
+    except UserError as error:
+        if receipt is None or at.way == "endpoint":
+            raise
+        raise UserError(
+            f"{error}\nthe model was left in {at.name} ({at.way}, {at.endpoint}); if that is no "
+            f"more, delete {paths.manifest(recipe.name, 'serve')}"
+        ) from None
+    return lines
 
 
 def _serve(recipe: Recipe) -> Serve:

@@ -16,7 +16,8 @@ from doit.exceptions import TaskFailed
 
 from . import card
 from .core import console, paths, settings
-from .core.engine import manifest
+from .core.engine import manifest, publish
+from .core.engine.journal import Journal
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.model import modelfiles
@@ -102,11 +103,18 @@ def drifted(recipe: Recipe) -> bool:
 
 def undo(recipe: Recipe, receipt: manifest.Manifest | None) -> list[str]:
     """Remove the objects that are still as they were sent; say how many went and stay."""
+    from .core.s3 import unfinished
+
+    scratch = paths.output(recipe.name, "upload").parent.glob(f".upload-*/{JOURNAL}")
+    lines = unfinished.take_away(Journal(recipe.name, "upload"), list(scratch))
+    publish.sweep(recipe.name, "upload")
+    return [*lines, *(_undo(recipe, receipt) if receipt else [])]
+
+
+def _undo(recipe: Recipe, receipt: manifest.Manifest) -> list[str]:
+    """Remove what the last run that was finished has sent; return a line on what went and stays."""
     from .core.s3.buckets import Bucket
 
-    assert recipe.upload is not None
-    if receipt is None:
-        return []
     folder = paths.output(recipe.name, "upload")
     told = objects.read(folder)
     if server := objects.elsewhere(told):
@@ -124,14 +132,13 @@ def undo(recipe: Recipe, receipt: manifest.Manifest | None) -> list[str]:
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
+    from .core.s3 import unfinished
     from .core.s3.buckets import Bucket
-    from .core.s3.plan import Journal
+    from .core.s3.plan import Journal as Parts
     from .core.s3.uploading import Sender, by_name
 
     assert recipe.upload is not None
     bucket = Bucket(recipe.upload.bucket)
-    if server := objects.elsewhere(objects.read(paths.output(recipe.name, "upload"))):
-        console.say(f"   the objects at {server} stay; unship before the server is another")
     files = by_name(outgoing(recipe))
     there = bucket.listing(root(recipe), make=True)
     alike = [
@@ -139,7 +146,8 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     ]
     known = bucket.digests(alike)
     to_send = [file for name, file in files.items() if known.get(name) != file.digest]
-    sent = Sender(bucket, Journal(folder / JOURNAL)).send(to_send)
+    unfinished.note(Journal(recipe.name, "upload"), bucket.name, root(recipe), files)
+    sent = Sender(bucket, Parts(folder / JOURNAL)).send(to_send)
     _tidy(recipe, bucket, sorted(there.keys() - files.keys()))
     there = bucket.listing(root(recipe))
     _verify(bucket, files, there, sent)

@@ -348,6 +348,22 @@ def test_the_model_s_old_entry_is_replaced_in_its_place_and_put_back(
     assert found == {"model": MODEL, "name": "gpt-4o-mini", "maxContext": 125000}
 
 
+def test_a_key_of_the_entry_before_is_nowhere_that_others_may_read(
+    site: Site, project: Project
+) -> None:
+    theirs = "'model': 'llama-3-instruct', 'requestAuth': 'sk-of-somebody'"
+    site.config.write_text(CONFIG.replace('"model": "gpt-4o-mini"', theirs), encoding="utf-8")
+    recipe = made(project)
+    holding = [
+        path
+        for path in project.build.rglob("*")
+        if path.is_file() and b"sk-of-somebody" in path.read_bytes()
+    ]
+    assert holding == [paths.note("m", "app")]
+    unship(recipe)
+    assert "sk-of-somebody" in site.config.read_text()
+
+
 def test_unship_leaves_the_file_as_it_was(site: Site, project: Project) -> None:
     recipe = made(project)
     assert unship(recipe) == [
@@ -487,6 +503,22 @@ def test_passwords_that_are_there_stay(folder: Path, monkeypatch: pytest.MonkeyP
     assert not any(line.startswith("MONGO_PASSWORD") for line in lines)
     needed = passwords.needed(composefile.text(composefile.IMAGES))
     assert len(set(lines)) == len(lines) == len(needed) - 1
+
+
+def test_passwords_go_into_no_file_that_others_may_read(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = folder / ".env"
+    env.write_text("TZ=UTC\n")
+    env.chmod(0o644)
+    text = composefile.text(composefile.IMAGES)
+    passwords.fill(folder, text)
+    assert stat.S_IMODE(env.stat().st_mode) == 0o600
+    assert f"{env} gets passwords: only its owner may read it now" in capsys.readouterr().out
+    env.chmod(0o644)
+    passwords.fill(folder, text)
+    assert stat.S_IMODE(env.stat().st_mode) == 0o644
+    assert capsys.readouterr().out == ""
 
 
 def test_a_file_that_others_may_not_read_stays_so(site: Site, project: Project) -> None:

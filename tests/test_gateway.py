@@ -286,6 +286,14 @@ def test_a_channel_made_by_hand_is_taken_over_and_given_back(
     assert there.channels == [{**there.channels[0], **before}]
 
 
+def test_what_was_there_before_is_in_the_note_alone(there: OneApi, project: Project) -> None:
+    there.has(name="m", models=models_of(there, "m"), base_url="http://theirs")
+    ship(project)
+    published = (paths.output("m", "gateway") / gateway.CHANNEL).read_text()
+    assert "http://theirs" in paths.note("m", "gateway").read_text()
+    assert "http://theirs" not in published
+
+
 def test_a_channel_that_is_called_otherwise_now_leaves_none_behind(
     there: OneApi, project: Project
 ) -> None:
@@ -366,6 +374,49 @@ def test_another_recipe_s_channel_is_nobody_s_to_change_or_to_take_away(
     assert there.channels == before
 
 
+@pytest.mark.parametrize("lost", ["note", "receipt"])
+def test_unship_without_the_lock_says_so_and_forgets_nothing(
+    there: OneApi, project: Project, lost: str
+) -> None:
+    recipe = ship(project)
+    owner, lock = identity.known(recipe), project.recipes / "m.lock"
+    kept = lock.read_text()
+    note, receipt = paths.note("m", "gateway"), paths.manifest("m", "gateway")
+    (note if lost == "note" else receipt).unlink()
+    left = receipt if lost == "note" else note
+    forget_lock(project)
+    told = rf"'m' \(1\) stays, as it .*; if it is not this recipe's, delete {left}, or, where .*"
+    with pytest.raises(UserError, match=rf"{told} put `owner: {{id: {owner}}}` into its lock"):
+        unship(recipe)
+    assert len(there.channels) == 1
+    assert left.exists()
+    lock.write_text(kept)
+    assert unship(recipe) == ["channel 'm' removed"]
+
+
+def test_a_renamed_channel_of_a_lost_lock_is_not_forgotten(there: OneApi, project: Project) -> None:
+    ship(project)
+    forget_lock(project)
+    with pytest.raises(UserError, match=r"'m' \(1\) stays, as it bears another recipe's mark"):
+        ship(project, RECIPE.replace("{}", "{name: other}"))
+    assert [channel["name"] for channel in there.channels] == ["m"]
+
+
+def test_a_copy_of_a_recipe_with_its_lock_takes_no_channel_over(
+    there: OneApi, project: Project
+) -> None:
+    text = RECIPE.replace("{}", "{name: shared}")
+    ship(project, text)
+    shutil.copy(project.recipes / "m.lock", project.recipes / "copy.lock")
+    before = [dict(channel) for channel in there.channels]
+    copy = project.recipe("copy", text)
+    told = r"'shared' \(1\) belongs to another recipe; give this one another `gateway.name`$"
+    with pytest.raises(UserError, match=told):
+        gateway.run(copy, project.build)
+    assert gateway.undo(copy, None) == []
+    assert there.channels == before
+
+
 def test_a_fresh_clone_knows_its_channels_by_the_recipe_s_lock(
     there: OneApi, project: Project
 ) -> None:
@@ -412,11 +463,38 @@ def test_a_trial_that_fails_leaves_somebody_s_channel_as_it_was(
     with pytest.raises(UserError, match="no model m"):
         ship(project)
     assert there.channels == [{**there.channels[0], **before}]
-    there.channels.clear()
+
+
+def test_a_new_channel_whose_trial_fails_is_taken_away_again(
+    there: OneApi, server: ModelServer, project: Project
+) -> None:
+    server.model = "other"
     with pytest.raises(UserError, match="no model m"):
         ship(project)
+    assert there.channels == []
+    assert not paths.note("m", "gateway").exists()
     server.model = SERVED
     assert unship(ship(project)) == ["channel 'm' removed"]
+
+
+def test_a_new_channel_that_cannot_be_taken_away_again_is_told_and_remembered(
+    one: OneApi,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(*_: Any) -> None:
+        one.broken = True
+        raise UserError("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.core.gateways.upkeep.attempt", fails)
+        with pytest.raises(UserError, match="no answer"):
+            ship(project)
+    assert "channel 'm' is not taken away again: One API at" in capsys.readouterr().out
+    assert paths.note("m", "gateway").exists()
+    one.broken = False
+    assert gateway.undo(project.recipe("m", RECIPE), None) == ["channel 'm' removed"]
 
 
 def test_a_gone_channel_is_noticed_and_made_again(there: OneApi, project: Project) -> None:

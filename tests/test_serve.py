@@ -11,6 +11,8 @@ from tasks import STAGES, serve
 from tasks.core import identity
 from tasks.core.engine import manifest, plan, stage
 from tasks.core.errors import UserError
+from tasks.core.serving.webapi import Answer
+from tasks.core.xinference.client import Client
 from tests.conftest import Project
 from tests.services import xinference
 from tests.services.process import free_port
@@ -197,6 +199,27 @@ def test_another_recipe_s_model_of_the_name_is_left_alone(
     assert "m" in there.registered
 
 
+def test_unship_without_the_lock_says_so_and_forgets_nothing(
+    project: Project, there: Xinference
+) -> None:
+    made = recipe(project)
+    ship(made)
+    owner, lock = identity.known(made), project.recipes / "m.lock"
+    kept = lock.read_text()
+    lock.unlink()
+    there.did()
+    said = unship(made)
+    assert "model 'm' stays, as it bears another recipe's mark; if it is not this" in said
+    assert (
+        f"or, where that is this recipe in another checkout, put `owner: {{id: {owner}}}`" in said
+    )
+    assert there.did() == []
+    assert (project.build / "m/serve/manifest.json").exists()
+    lock.write_text(kept)
+    assert unship(made) == ""
+    assert (there.registered, there.running) == ({}, {})
+
+
 def test_a_mark_without_an_owner_is_known_by_the_receipt_and_gets_one(
     project: Project, there: Xinference
 ) -> None:
@@ -321,6 +344,15 @@ def test_a_login_that_fails_is_told(
     for secret in ("wrong-password", "xf-secret", "xf-wrong"):
         assert secret not in str(caught.value)
     assert (there.registered, there.running) == ({}, {})
+
+
+def test_no_part_of_a_password_is_told_where_words_are_cut_off(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(monkeypatch, xinference_password="right-password")
+    with Client("http://127.0.0.1:9") as client:
+        words = client.said(Answer(500, {"detail": "x" * 595 + "right-password"}))
+    assert "right" not in words
 
 
 def test_an_api_key_will_do_where_the_model_runs_already(

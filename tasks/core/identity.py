@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 
 from . import console
+from .engine import lock
 from .recipe import Recipe
 from .sources import lockfile
 
@@ -21,11 +22,22 @@ def known(recipe: Recipe) -> str:
     return str(lockfile.read(recipe, PART).get(KEY, ""))
 
 
+def named(recipe: Recipe) -> str:
+    """Return the mark behind the recipe's name, or nothing where none was made yet.
+
+    A recipe that was copied with its lock has the same mark, and another name.
+    """
+    mark = known(recipe)
+    return f"{recipe.name}/{mark}" if mark else ""
+
+
 def settle(recipe: Recipe) -> None:
     """Make the mark, unless that is done."""
-    if not known(recipe):
-        lockfile.update(recipe, PART, **{KEY: str(uuid.uuid4())})
-        console.say(f"   {lockfile.path(recipe).name} has a mark for what is made now; commit it")
+    with lock.briefly(recipe.name, PART):  # two stages may come for it at once
+        if not known(recipe):
+            lockfile.update(recipe, PART, **{KEY: str(uuid.uuid4())})
+            said = f"{lockfile.path(recipe).name} has a mark for what is made now; commit it"
+            console.say(f"   {said}")
 
 
 def adopt(other: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import paths
+from ..errors import UserError
 
 Note = dict[str, Any]
 
@@ -23,11 +24,20 @@ class Journal:
         self.path: Path = paths.note(model, stage)
 
     def read(self) -> Note:
-        """Return the note, or nothing."""
+        """Return the note, or nothing.
+
+        Raises:
+            UserError: it is damaged, and what it told is lost.
+        """
         try:
             found: Note = json.loads(self.path.read_bytes())
         except FileNotFoundError:
             return {}
+        except ValueError:
+            raise UserError(
+                f"{self.path}: a damaged note of what was changed outside; put right by hand what "
+                "the recipe's model has there, then delete the file"
+            ) from None
         return found
 
     def write(self, note: Note) -> None:

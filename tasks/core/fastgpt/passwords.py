@@ -9,11 +9,13 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from .. import paths
+from .. import console, paths
 from ..serving.address import is_loopback
 from ..settings import Settings
 
 NAME = ".env"
+# The rights of everybody but the owner.
+OTHERS = 0o077
 NEEDED = re.compile(r"\$\{(\w+):\?")
 
 
@@ -31,6 +33,9 @@ def fill(folder: Path, text: str) -> None:
     lines = "".join(f"{name}={secrets.token_hex(16)}\n" for name in missing)
     if lines:
         handle = os.open(env, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        if os.fstat(handle).st_mode & OTHERS:
+            os.fchmod(handle, 0o600)
+            console.say(f"   {env} gets passwords: only its owner may read it now")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(lines if not there or there.endswith("\n") else f"\n{lines}")
 

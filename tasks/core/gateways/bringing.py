@@ -6,6 +6,8 @@ channel at a gateway that the settings no longer name is left alone there.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from .. import console, settings
 from ..engine.journal import Journal
 from ..errors import UserError
@@ -38,19 +40,21 @@ def bring(there: Gateway, asked: Channel, journal: Journal, secret: str) -> Left
     return left
 
 
-def take_back(there: Gateway, name: str, journal: Journal) -> list[str]:
+def take_back(there: Gateway, name: str, journal: Journal, receipt: Path) -> list[str]:
     """Remove the channel that we made, or put back what somebody else's was before.
 
     Args:
         name: what the channel is called where no run has noted it.
+        receipt: the manifest of the last run, if there is one.
 
     Raises:
-        UserError: it is at another gateway.
+        UserError: it is at another gateway, or bears another recipe's mark by now.
     """
     left = journal.read()
     if _is_elsewhere(left):
         raise _stays(left, journal)
-    lines = upkeep.give_back(there, left["fields"]["name"] if left else name, left)
+    told_by = [path for path in (journal.path, receipt) if path.exists()]
+    lines = upkeep.give_back(there, left["fields"]["name"] if left else name, left, told_by)
     journal.write({})
     return lines
 
@@ -59,7 +63,8 @@ def _carried(there: Gateway, asked: Channel, journal: Journal) -> Left:
     """Return what an earlier run left for the channel; one that had another name is given back.
 
     Raises:
-        UserError: at another gateway somebody's channel waits to be put back.
+        UserError: at another gateway somebody's channel waits to be put back, or the one of
+            another name bears another recipe's mark by now.
     """
     left = journal.read()
     if _is_elsewhere(left):
@@ -69,7 +74,7 @@ def _carried(there: Gateway, asked: Channel, journal: Journal) -> Left:
         return {}
     if not left or left["fields"]["name"] == asked.name:
         return left
-    upkeep.give_back(there, left["fields"]["name"], left)
+    upkeep.give_back(there, left["fields"]["name"], left, [journal.path])
     journal.write({})
     return {}
 

@@ -7,7 +7,8 @@ changed, and put back as it was when the model is taken away; any other is nobod
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from .. import console, identity
@@ -67,10 +68,9 @@ def taken_over(there: Gateway, found: Fields, asked: Channel, left: Left, secret
     if not found or is_ours(there, found, left):
         return {}
     if _is_another_s(there, found):
-        other = str(there.marked(found))
         raise UserError(
             f"{there.name}: channel '{asked.name}' ({found['id']}) belongs to another recipe; "
-            f"give this one another `gateway.name`, or, {identity.adopt(other)}"
+            f"give this one another `gateway.name`{_adopt(there, found)}"
         )
     is_known = bool(left.get("before")) and left["id"] == found["id"]
     _refuse_other_models(there, found, asked, left["fields"] if is_known else {})
@@ -142,22 +142,40 @@ def _why_not_reached(asked: Channel, told: str) -> str:
 
 
 def roll_back(there: Gateway, asked: Channel, was: Fields) -> bool:
-    """Put back a channel's fields after a trial that failed; return whether they are as before."""
-    if not was:
-        return True
+    """Undo what was done to a channel whose trial failed; return whether all is as before.
+
+    Args:
+        was: the channel before; nothing where there was none.
+    """
     try:
         found = only(there, asked.name)
-        if found and differences(found, before := _now(was, there.fields(asked))):
+        if found and not was:
+            _remove_added(there, found)
+        elif found and differences(found, before := _now(was, there.fields(asked))):
             there.change(found, before, "")
     except UserError as error:
-        console.say(f"   channel '{asked.name}' is not put back: {error}")
+        how = "put back" if was else "taken away again"
+        console.say(f"   channel '{asked.name}' is not {how}: {error}")
         return False
     return True
 
 
-def give_back(there: Gateway, title: str, left: Left) -> list[str]:
-    """Remove a channel of ours, or put somebody's back as it was; return what was done."""
+def give_back(there: Gateway, title: str, left: Left, told_by: Sequence[Path]) -> list[str]:
+    """Remove a channel of ours, or put somebody's back as it was; return what was done.
+
+    Args:
+        told_by: the files by which we know that a run of ours made or changed it.
+
+    Raises:
+        UserError: a run did, and yet the channel bears another recipe's mark.
+    """
     found = only(there, title)
+    if found and told_by and _is_another_s(there, found):
+        raise UserError(
+            f"{there.name}: channel '{title}' ({found['id']}) stays, as it bears another recipe's "
+            f"mark; if it is not this recipe's, delete {' and '.join(map(str, told_by))}"
+            f"{_adopt(there, found)}"
+        )
     if found and is_ours(there, found, left):
         there.remove(found)
         return [f"channel '{title}' removed"]
@@ -169,6 +187,19 @@ def give_back(there: Gateway, title: str, left: Left) -> list[str]:
 
 def _is_another_s(there: Gateway, found: Fields) -> bool:
     return bool(there.marked(found)) and there.marked(found) != there.owner
+
+
+def _adopt(there: Gateway, found: Fields) -> str:
+    """Return what to do where another's channel is this recipe's, if it may be."""
+    mark = str(there.marked(found)).rpartition("/")[2]
+    return "" if there.owner.endswith(f"/{mark}") else f", or, {identity.adopt(mark)}"
+
+
+def _remove_added(there: Gateway, found: Fields) -> None:
+    """Remove a channel that was just added, unless somebody else was faster."""
+    if there.marked(found) == there.owner:
+        there.remove(found)
+        console.say(f"   channel '{found['name']}' taken away again")
 
 
 def _now(found: Fields, names: Iterable[str]) -> Fields:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from .. import catalog, settings
 from ..errors import UserError
@@ -70,6 +71,11 @@ def place(kind: str, port: int, owner: str = "") -> Place:
     host = f"[{here}]" if ":" in here else here
     there = f"http://{host}:{chosen}"
     return Place(kind, found.serve_run, there, found.serve_bind, chosen, owner)
+
+
+def left(kind: str, way: str, endpoint: str, owner: str = "") -> Place:
+    """Return the place that a receipt tells of."""
+    return Place(kind, way, endpoint, port=urlsplit(endpoint).port or 0, owner=owner)
 
 
 def timeout() -> float:

@@ -46,7 +46,7 @@ def ensure(
     Raises:
         UserError: it does not start, or its port is taken.
     """
-    with lock.held(".servers", at.name):
+    with lock.held(".servers", at.name, f"starts {at.name}"):
         had = _had(at, start)
         if had is not None and set(needed) <= had:
             _wait(at, there, path)

@@ -47,7 +47,7 @@ class Api:
         timeout: how many seconds an answer may take.
 
     Raises:
-        UserError: the address is none.
+        UserError: the address is none, or a proxy's variable is wrong.
     """
 
     def __init__(
@@ -64,12 +64,17 @@ class Api:
         self.endpoint = address(endpoint, where)
         self.secrets = list(secrets)
         self._quick = min(timeout, QUICK)
-        self._client = httpx.Client(
-            headers={"User-Agent": "modelwright", **(headers or {})},
-            timeout=httpx.Timeout(timeout, connect=min(timeout, 10)),
-            verify=_trusted(),
-            trust_env=not is_loopback(self.endpoint),
-        )
+        try:
+            self._client = httpx.Client(
+                headers={"User-Agent": "modelwright", **(headers or {})},
+                timeout=httpx.Timeout(timeout, connect=min(timeout, 10)),
+                verify=_trusted(),
+                trust_env=not is_loopback(self.endpoint),
+            )
+        except (ValueError, ImportError, httpx.InvalidURL):
+            raise UserError(
+                "http_proxy, https_proxy or all_proxy: not the address of an http proxy; correct it"
+            ) from None
 
     def __enter__(self) -> Api:
         return self
@@ -155,8 +160,9 @@ class Api:
 
     def told(self, what: object) -> str:
         """Return what a service says, fit for a line of a message."""
-        text = re.sub(r"\s+", " ", str(what)).strip() or type(what).__name__
-        return self.masked(text if len(text) <= _MOST else f"{text[: _MOST - 3]}...")
+        # Masked first: of a secret that is cut off in the middle nothing would be found.
+        text = re.sub(r"\s+", " ", self.masked(str(what))).strip() or type(what).__name__
+        return text if len(text) <= _MOST else f"{text[: _MOST - 3]}..."
 
     def masked(self, text: str) -> str:
         """Return a text without our secrets; shorter ones than these are parts of common words."""

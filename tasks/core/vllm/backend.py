@@ -14,18 +14,24 @@ from ..serving import servers, serving, starting
 from ..serving.serving import Place
 from . import server
 
+KIND = "vllm"
 QUICK = 5.0
 
 
 def place(recipe: Recipe) -> Place:
     """Return where vLLM serves the model."""
-    return serving.place("vllm", server.PORT, recipe.name)
+    return serving.place(KIND, server.PORT, owner(recipe))
+
+
+def owner(recipe: Recipe) -> str:
+    """Return the model that a server is for: vLLM serves one only."""
+    return recipe.name
 
 
 def depends(recipe: Recipe) -> dict[str, Any]:
     """Return what the stage waits for: the model, or the image that holds it."""
     stage = recipe.weights
-    if serving.way("vllm") == "docker" and recipe.image:
+    if serving.way(KIND) == "docker" and recipe.image:
         stage = "image" if recipe.image.builder == "docker" else "push"
     return {"file_dep": [paths.manifest(recipe.name, stage)], "task_dep": []}
 

@@ -17,13 +17,19 @@ from . import registration, server
 if TYPE_CHECKING:
     from ..serving.chatmodel import ChatModel
 
+KIND = server.KIND
 # How long a question about what is there may take, where nothing is to be done.
 QUICK = 5.0
 
 
 def place(recipe: Recipe) -> Place:
     """Return where Xinference is; one serves many models."""
-    return serving.place(server.KIND, server.PORT)
+    return serving.place(KIND, server.PORT)
+
+
+def owner(recipe: Recipe) -> str:
+    """Return the model that a server is for: none, as one serves many."""
+    return ""
 
 
 def api_key() -> str:

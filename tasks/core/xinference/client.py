@@ -48,7 +48,7 @@ class Client(Api):
             token = _value(answer, "access_token")
             if not token:
                 raise self.fault(
-                    f"{said(answer)}; set MODELWRIGHT_XINFERENCE_USER and "
+                    f"{self.said(answer)}; set MODELWRIGHT_XINFERENCE_USER and "
                     "MODELWRIGHT_XINFERENCE_PASSWORD to an account there"
                 )
             self.secrets.append(token)
@@ -105,18 +105,17 @@ class Client(Api):
             "account that may register and launch models"
         )
 
+    def said(self, answer: Answer) -> str:
+        """Return Xinference's words about a failure, without what changes from run to run."""
+        text = ADDRESS.sub("", self.masked(refusal(answer.body) or str(answer.body)))
+        return " ".join(text.split())[:600]
+
     def _good(self, answer: Answer, what: str) -> Any:
         if answer.status < 400:
             return answer.body
         if answer.status in (401, 403):
-            raise self.fault(f"{what}: {said(answer)}; {self.who_may()}")
-        raise self.fault(f"{what}: {said(answer)}")
-
-
-def said(answer: Answer) -> str:
-    """Return Xinference's words about a failure, without what changes from run to run."""
-    text = ADDRESS.sub("", refusal(answer.body) or str(answer.body))
-    return " ".join(text.split())[:600]
+            raise self.fault(f"{what}: {self.said(answer)}; {self.who_may()}")
+        raise self.fault(f"{what}: {self.said(answer)}")
 
 
 def _value(answer: Answer, name: str) -> Any:

@@ -11,8 +11,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .. import console, settings
+from .. import console, paths, settings
 from ..engine.manifest import Manifest
+from ..errors import UserError
 from ..recipe import Recipe
 from ..serving import daemon
 from ..serving.serving import Place
@@ -69,7 +70,7 @@ def bring(there: Client, recipe: Recipe, wanted: Values, launch: Values, old: Va
         _unregister(there, recipe, old)
     running = there.running(uid)
     if running and not _is_ours(running, recipe, old):
-        other = registration.cure(running.get("model_description"))
+        other = registration.cure(running.get("model_description"), recipe)
         raise there.fault(
             f"another model runs as '{uid}' ({running.get('model_name')}), and is left alone; give "
             f"this one another name as `serve.name` in {recipe.file}{other}"
@@ -102,16 +103,22 @@ def drift(there: Client, facts: Mapping[str, Any]) -> str:
 
 
 def remove(there: Client, recipe: Recipe, receipt: Manifest | None) -> list[str]:
-    """Take away the model and its registration; return a line on each thing."""
+    """Take away the model and its registration; return a line on each thing.
+
+    Raises:
+        UserError: the last run made one, and yet it bears another recipe's mark.
+    """
     facts = receipt.facts if receipt else {}
     asked = registration.serve(recipe)
     uid = facts.get("uid") or asked.name or recipe.name
     name = facts.get("model_name") or registration.model_name(recipe)
-    lines = []
-    if _is_made(there.running(uid), recipe, facts):
+    lines, running, registered = [], there.running(uid), there.registration(name)
+    _refuse_another_s(running, f"model '{uid}'", recipe, receipt)
+    _refuse_another_s(registered, f"registration '{name}'", recipe, receipt)
+    if _is_made(running, recipe, facts):
         there.terminate(uid)
         lines.append(f"model {uid} ended")
-    if _is_made(there.registration(name), recipe, facts):
+    if _is_made(registered, recipe, facts):
         there.unregister(name)
         lines.append(f"registration {name} removed")
     return lines
@@ -124,6 +131,7 @@ def forget(at: Place, recipe: Recipe, receipt: Manifest | None) -> list[str]:
     lines = []
     for path in (daemon.folder(at.name) / "home/model").glob(f"*/llm/{name}.json"):
         found = json.loads(path.read_text(encoding="utf-8"))
+        _refuse_another_s(found, f"registration '{name}'", recipe, receipt)
         if _is_made(found, recipe, facts):
             path.unlink()
             lines.append(f"registration {name} removed")
@@ -146,6 +154,23 @@ def _is_ours(found: Mapping[str, Any] | None, recipe: Recipe, facts: Mapping[str
     """Return whether a registration or a running model is this recipe's, of any run."""
     told = (found or {}).get("model_description")
     return registration.is_ours(told, recipe, facts.get("registration", ""))
+
+
+def _refuse_another_s(
+    found: Mapping[str, Any] | None, what: str, recipe: Recipe, receipt: Manifest | None
+) -> None:
+    """Refuse to forget what the last run made and another recipe's mark is on: ours may be lost.
+
+    Raises:
+        UserError: it is so.
+    """
+    told = (found or {}).get("model_description")
+    if receipt and registration.is_another_s(told, recipe):
+        raise UserError(
+            f"Xinference: {what} stays, as it bears another recipe's mark; if it is not this "
+            f"recipe's, delete {paths.manifest(recipe.name, 'serve')}"
+            f"{registration.cure(told, recipe)}"
+        )
 
 
 def _terminate(there: Client, recipe: Recipe, old: Values) -> None:

@@ -12,7 +12,7 @@ from ..recipe import Recipe
 from ..serving.serving import Place
 from ..serving.webapi import Answer
 from . import registration, server
-from .client import Client, said
+from .client import Client
 
 Values = dict[str, Any]
 
@@ -43,7 +43,7 @@ def register(there: Client, recipe: Recipe, wanted: Values, left: str) -> bool:
     if found:
         if not registration.is_ours(found.get("model_description"), recipe, left):
             what = "built in" if found.get("is_builtin") else "registered by others"
-            other = registration.cure(found.get("model_description"))
+            other = registration.cure(found.get("model_description"), recipe)
             raise there.fault(
                 f"a model '{name}' is {what}, and is left alone; give this one another name as "
                 f"`serve.model_name` in {recipe.file}{other}"
@@ -53,18 +53,18 @@ def register(there: Client, recipe: Recipe, wanted: Values, left: str) -> bool:
             return True
         there.unregister(name)
     answer = there.register(json.dumps(wanted, ensure_ascii=False))
-    if answer.status >= 400 and "version" in said(answer):
+    if answer.status >= 400 and "version" in there.said(answer):
         answer = there.register(json.dumps(registration.version1(wanted), ensure_ascii=False))
     if answer.status >= 400:
         raise there.fault(
-            f"'{name}' is not registered: {said(answer)}{_cure(there, answer, recipe)}"
+            f"'{name}' is not registered: {there.said(answer)}{_cure(there, answer, recipe)}"
         )
     console.say(f"   {name} registered")
     return False
 
 
 def _cure(there: Client, answer: Answer, recipe: Recipe) -> str:
-    words = said(answer)
+    words = there.said(answer)
     if "URI" in words:
         return (
             "; the server does not see the model's folder: say where it has the build folder as "

@@ -161,7 +161,17 @@ def is_ours(description: Any, recipe: Recipe, left: str) -> bool:
     return owner == identity.known(recipe) if owner else description == left
 
 
-def cure(description: Any) -> str:
-    """Return what to do about a thing of the name that is not ours, beside another name for it."""
+def is_another_s(description: Any, recipe: Recipe) -> bool:
+    """Return whether a description names an owner that is not this recipe."""
     found = MARK.search(str(description or ""))
-    return f", or, {identity.adopt(found['owner'])}" if found and found["owner"] else ""
+    return bool(found and found["owner"]) and not is_ours(description, recipe, "")
+
+
+def cure(description: Any, recipe: Recipe) -> str:
+    """Return what to do about a thing of the name that is not ours, beside another name for it.
+
+    Another model's is not this recipe's in any checkout.
+    """
+    found = MARK.search(str(description or ""))
+    may_be_ours = found and found["owner"] and found["model"] == recipe.name
+    return f", or, {identity.adopt(found['owner'])}" if found and may_be_ours else ""

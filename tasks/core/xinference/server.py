@@ -135,6 +135,4 @@ def _make_account(at: Place, client: Client) -> None:
     body = {**login, "setup_token": token[1] if token else ""}
     answer = client.ask("POST", "/v1/admin/setup", body)
     if answer.status >= 400:
-        from .client import said
-
-        raise client.fault(f"no account could be made: {said(answer)}")
+        raise client.fault(f"no account could be made: {client.said(answer)}")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import stat
 
+import pytest
+
 from tasks.core import paths
 from tasks.core.engine import stage
 from tasks.core.engine.journal import Journal
+from tasks.core.errors import UserError
 from tests.conftest import Project
 
 
@@ -31,6 +34,15 @@ def test_only_its_owner_reads_a_note(project: Project) -> None:
     journal = Journal("m", "app")
     journal.write({"key": "somebody's"})
     assert stat.S_IMODE(journal.path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("damaged", [b"{", b"\xff"])
+def test_a_damaged_note_is_named(project: Project, damaged: bytes) -> None:
+    journal = Journal("m", "app")
+    journal.write({"before": 1})
+    journal.path.write_bytes(damaged)
+    with pytest.raises(UserError, match=f"^{journal.path}: a damaged note .*; put right by hand"):
+        journal.read()
 
 
 def test_a_note_outlives_the_result(project: Project) -> None:

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from tasks import serve
-from tasks.core import identity
+from tasks.core import identity, paths
+from tasks.core.engine import manifest
+from tasks.core.engine.manifest import Manifest
 from tasks.core.errors import UserError
+from tasks.core.recipe import Recipe
 from tasks.core.serving import daemon
 from tasks.core.serving.serving import Place
 from tasks.core.serving.starting import Start
@@ -61,6 +64,78 @@ def test_a_server_of_ours_outlives_the_build_and_is_told(
     assert os.getsid(found.pid) == found.pid != os.getsid(0)
     ship(made)
     assert process(own) == found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"serve_run": "docker"},
+        {"serve_port": "9"},
+        {"xinference_endpoint": "http://127.0.0.1:9"},
+    ],
+)
+def test_unship_stops_a_server_of_ours_whatever_the_settings_say_by_now(
+    project: Project, own: int, monkeypatch: pytest.MonkeyPatch, change: dict[str, str]
+) -> None:
+    made = recipe(project)
+    ship(made)
+    put(monkeypatch, **change)
+    assert unship(made) == ""
+    assert process(own) is None
+
+
+def test_a_model_that_goes_elsewhere_leaves_no_server_of_ours_behind(
+    project: Project, own: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = recipe(project)
+    ship(made)
+    put(monkeypatch, xinference_endpoint=f"http://127.0.0.1:{own}")
+    ship(made)
+    assert process(own), "the endpoint is this very server"
+    put(monkeypatch, xinference_endpoint="")
+    ship(made)
+    with xinference.running() as other:
+        put(monkeypatch, xinference_endpoint=other.url)
+        ship(made)
+        assert list(other.running) == ["m"]
+    assert process(own) is None
+
+
+@pytest.mark.parametrize("change", [{"serve_run": "docker"}, {"vllm_endpoint": "http://x:1"}])
+def test_unship_stops_a_vllm_of_ours_whatever_the_settings_say_by_now(
+    project: Project, monkeypatch: pytest.MonkeyPatch, change: dict[str, str]
+) -> None:
+    made = project.recipe("m", "base: {hub: gpt2}\nserve: {by: vllm}\n")
+    daemon.start("modelwright-vllm-m", ["sleep", "99"], {})
+    left(made)
+    put(monkeypatch, **change)
+    assert unship(made) == ""
+    assert daemon.find("modelwright-vllm-m") is None
+
+
+def test_a_server_that_cannot_be_stopped_from_here_keeps_its_receipt(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = project.recipe("m", "base: {hub: gpt2}\nserve: {by: vllm}\n")
+    put(monkeypatch, serve_run="docker")
+    left(made)
+    put(monkeypatch, serve_run="local")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = unship(made)
+    receipt = paths.manifest("m", "serve")
+    assert "docker: no such program" in said
+    assert "was left in modelwright-vllm-m (docker, http://127.0.0.1:8000); if that" in said
+    assert f"delete {receipt}" in said
+    assert receipt.exists()
+
+
+def left(made: Recipe) -> None:
+    """Have a receipt of a run with today's settings."""
+    folder = paths.output("m", "serve")
+    folder.mkdir(parents=True)
+    inputs = {"recipe": serve.key(made)}
+    key = manifest.key_of("serve", inputs)
+    manifest.write(Manifest("m", "serve", key, inputs, (), {"uid": "m"}), folder)
 
 
 def test_a_server_keeps_no_descriptor_of_the_build(project: Project, own: int) -> None:

@@ -79,6 +79,11 @@ def test_no_message_tells_a_secret(api: Api) -> None:
     assert SECRET not in str(api.fault(said))
 
 
+@pytest.mark.parametrize("before", [283, 286, 289])
+def test_no_part_of_a_secret_is_told_where_words_are_cut_off(api: Api, before: int) -> None:
+    assert "secret" not in api.told("x" * before + SECRET + "y" * 30)
+
+
 def test_a_service_that_takes_too_long_is_told(echo: Echo) -> None:
     with (
         Api("Echo", echo.url, WHERE, timeout=0.1) as api,
@@ -111,6 +116,15 @@ def test_an_address_that_is_none_is_refused(endpoint: str, told: str) -> None:
     with pytest.raises(UserError, match=f"^{WHERE}: {told}") as failure:
         Api("Echo", endpoint, WHERE)
     assert SECRET not in str(failure.value)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://h:1", "ftp://h", "http://[::1"])
+def test_a_proxy_s_address_that_is_none_is_refused(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("all_proxy", proxy)
+    with pytest.raises(UserError, match="all_proxy: not the address of an http proxy; correct it"):
+        Api("Echo", "http://h.invalid", WHERE)
 
 
 @pytest.mark.parametrize(
