@@ -81,22 +81,31 @@ def pack(model: Path, archive: Path, name: str) -> int:
     with HashedFile(archive) as target:
         # Private, but unchanged since Python 3.2: entries that are written by us are listed by it.
         zipped: Any = ZipFile(target, "w", allowZip64=True)  # type: ignore[call-overload]
-        for each, path, state, crc in zip(names, files, states, sums, strict=True):
-            console.status(f"packing {each}")
-            info = entry(f"{name}/{each}", state[2])
-            info.CRC, info.compress_size = crc, state[2]
-            info.header_offset = zipped.fp.tell()
-            zipped.fp.write(info.FileHeader())
-            for piece in ahead.filled(list(_pieces(path, state[2]))):
-                zipped.fp.write(piece)
-            if digests.state_of(path) != state:
-                raise _changed(path)
-            zipped.filelist.append(info)
-        zipped.start_dir, zipped._didModify = zipped.fp.tell(), True
-        zipped.close()
+        try:
+            for each, path, state, crc in zip(names, files, states, sums, strict=True):
+                console.status(f"packing {each}")
+                info = entry(f"{name}/{each}", state[2])
+                info.CRC, info.compress_size = crc, state[2]
+                _add(zipped, info, path)
+                if digests.state_of(path) != state:
+                    raise _changed(path)
+            zipped.start_dir, zipped._didModify = zipped.fp.tell(), True
+            zipped.close()
+        finally:
+            # After an error it would write its list into the closed file when it is collected.
+            zipped.fp = None
     digests.remember(archive, target.digest)
     console.clear()
     return len(names)
+
+
+def _add(zipped: Any, info: ZipInfo, path: Path) -> None:
+    """Write a file and the header before it."""
+    info.header_offset = zipped.fp.tell()
+    zipped.fp.write(info.FileHeader())
+    for piece in ahead.filled(list(_pieces(path, info.file_size))):
+        zipped.fp.write(piece)
+    zipped.filelist.append(info)
 
 
 def checksums(files: Sequence[Path]) -> list[int]:

@@ -20,7 +20,7 @@ from .core.model import lora, weights
 from .core.model.tensors import Tensor
 from .core.recipe import Recipe
 
-VERSION = 2
+VERSION = 3
 # What a model needs beside its weights: settings, tokenizer in any of its forms, licence.
 BESIDE = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.vocab", "*.py", "LICENSE*")
 NOT_BESIDE = ("manifest.json", "*.index.json", "adapter_config.json")
@@ -92,7 +92,7 @@ def merge(base: Path, tuned: Path, folder: Path, most: int) -> weights.Model:
     Raises:
         UserError: one of them is damaged, the two do not fit, or the adapter is in the base.
     """
-    from .core.model import change, merging, shards
+    from .core.model import change, merging, shards, tying
 
     before, added = weights.inspect(base), lora.read(tuned)
     marks = before.metadata.get(MERGED, "").split()
@@ -104,9 +104,8 @@ def merge(base: Path, tuned: Path, folder: Path, most: int) -> weights.Model:
         shards.write_model(folder, plan.outputs, most, {MERGED: " ".join([*marks, mark])})
     finally:
         change.floats.cache_clear()
-    _bring_along(base, folder, {"tie_word_embeddings": False} if plan.untied else {})
-    heads = {head for _, head in merging.TIED} if plan.untied else set()
-    return _whole(before, folder, heads)
+    _bring_along(base, folder, {tying.KEY: False} if plan.untied else {})
+    return _whole(before, folder, tying.HEADS if plan.untied else frozenset())
 
 
 def convert(base: Path, checkpoint: Path, folder: Path, most: int) -> weights.Model:
@@ -120,10 +119,10 @@ def convert(base: Path, checkpoint: Path, folder: Path, most: int) -> weights.Mo
     before = weights.inspect(base)
     shards.write_model(folder, export.whole(export.load(checkpoint), before), most, {})
     _bring_along(base, folder, {})
-    return _whole(before, folder, set())
+    return _whole(before, folder, frozenset())
 
 
-def _whole(before: weights.Model, folder: Path, heads: set[str]) -> weights.Model:
+def _whole(before: weights.Model, folder: Path, heads: frozenset[str]) -> weights.Model:
     """Return the model that was written, once it is found to have the base's tensors.
 
     Args:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 import stat
 import subprocess
@@ -12,7 +14,7 @@ import pytest
 
 from tasks import archive
 from tasks.core.engine import digests
-from tasks.core.model import modelfiles
+from tasks.core.model import hashedfile, modelfiles
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
 
@@ -93,6 +95,20 @@ def test_unzip_reads_the_archive(recipe: Recipe, tmp_path: Path) -> None:
 def test_the_digest_is_known_once_it_is_written(recipe: Recipe, tmp_path: Path) -> None:
     made = packed(recipe, tmp_path / "out")
     assert digests.known(made) == digests.of_bytes(made.read_bytes())
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_failure_is_told_once(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(hashedfile, "_put", full)
+    monkeypatch.setattr(hashedfile, "BUFFER", 1 << 16)
+    with pytest.raises(OSError, match="No space"):
+        packed(recipe, tmp_path / "out")
+    gc.collect()
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import UserError
 from .safetensors import refuse_pointer
-from .tensors import BYTES, Extent, Tensor
+from .tensors import BYTES, Extent, Tensor, check_text
 from .unpickling import Storage, Unpickler
 
 LOCAL_HEADER = struct.Struct("<26xHH")
@@ -67,6 +67,10 @@ def tensors(content: Any, path: Path) -> dict[str, Tensor]:
             kind = type(value).__name__
             raise UserError(f"{path}: {name}: a {kind}, not a tensor; save the weights alone")
         found[name] = Tensor(name, value.dtype, value.shape, value.extents)
+    try:
+        check_text(*found)
+    except ValueError as error:
+        raise UserError(f"{path}: a tensor's name: {error}; save the weights again") from None
     return found
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import UserError
-from . import checkpoint, merging, rounding, zero
+from . import checkpoint, merging, rounding, tying, zero
 from .rounding import FLOATS
 from .shards import Output, copied
 from .tensors import Tensor, read
@@ -66,8 +66,7 @@ def whole(found: Mapping[str, Tensor], base: Model) -> list[Output]:
         UserError: a weight is missing, extra or of another shape.
     """
     merging.check_base(base)
-    tied = {name for pair in merging.TIED for name in pair}
-    allowed = tied if base.config.get("tie_word_embeddings") else set()
+    allowed = {name for pair in tying.pairs(base) for name in pair}
     odd = next((name for name in found if name not in base.tensors and name not in allowed), None)
     if odd:
         raise UserError(f"{found[odd].where}: the base has no such weight; was it the base?")

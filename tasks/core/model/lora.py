@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import sqrt
@@ -27,6 +28,8 @@ _FACTOR = re.compile(
 # Wrappers of PEFT's modules, which the merged model does not have.  Where parameters are saved as
 # they are called in training, the adapter's own name stands among them.
 _WRAPPED = re.compile(r"\.(base_layer|modules_to_save)(\.default)?(?=\.)")
+# How PEFT looks for a module that a pattern is for.
+_ENDING = r"(.*\.)?({})$"
 # Their adapters are more than B @ A, or belong to a base that was changed when training started.
 _NOT_PLAIN = (
     "use_qalora",
@@ -90,7 +93,7 @@ class Adapter:
     def _pattern(self, name: str, module: str, default: Any) -> Any:
         """Return the first value whose pattern is the end of a module's name, as PEFT does it."""
         for pattern, value in (self.config.get(name) or {}).items():
-            if re.match(rf"(.*\.)?({pattern})$", module):
+            if re.match(_ENDING.format(pattern), module):
                 return value
         return default
 
@@ -141,7 +144,7 @@ def read_config(path: Path) -> Mapping[str, Any]:
     """Return the settings of a plain LoRA adapter.
 
     Raises:
-        UserError: there are none, or they are of another method.
+        UserError: there are none, they are of another method, or make no sense.
     """
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -149,7 +152,7 @@ def read_config(path: Path) -> Mapping[str, Any]:
         start = str(config.get("init_lora_weights", True)).lower()
     except FileNotFoundError:
         raise UserError(f"{path.parent}: no {CONFIG}; is this the folder of an adapter?") from None
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: no settings of an adapter ({error}); fetch it again") from None
     odd = [name for name in _NOT_PLAIN if config.get(name)]
     if method != "LORA" or odd:
@@ -160,7 +163,38 @@ def read_config(path: Path) -> Mapping[str, Any]:
             f"{path}: init_lora_weights: {start} changed the base when training started; save the "
             "adapter with PEFT's path_initial_model_for_weight_conversion"
         )
+    _check_numbers(path, config)
     return dict(config)
+
+
+def _check_numbers(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse ranks and alphas that nothing can be computed with."""
+    for key, name, least in (
+        ("r", "rank_pattern", 1),
+        ("lora_alpha", "alpha_pattern", -sys.float_info.max),
+    ):
+        patterns = config.get(name) or {}
+        if not isinstance(patterns, dict):
+            raise UserError(f"{path}: {name} should be a mapping; fetch the adapter again")
+        numbers = {f"{name}: {pattern}": value for pattern, value in patterns.items()}
+        for where, value in {**numbers, key: config.get(key, 1)}.items():
+            # Neither NaN nor infinity is between two numbers.
+            if type(value) not in (int, float) or not least <= value <= sys.float_info.max:
+                raise UserError(
+                    f"{path}: {where}: {value!r} is no number that makes sense there; "
+                    "fetch the adapter again"
+                )
+        for pattern in patterns:
+            _check_pattern(f"{path}: {name}", pattern)
+
+
+def _check_pattern(where: str, pattern: str) -> None:
+    try:
+        re.compile(_ENDING.format(pattern))
+    except (re.error, OverflowError, RecursionError):
+        raise UserError(
+            f"{where}: '{pattern}' is no regular expression; fetch the adapter again"
+        ) from None
 
 
 def tensors(folder: Path) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import UserError
-from . import rounding, shards
+from . import rounding, shards, tying
 from .change import Change, check_sound, floats
 from .lora import Adapter, Factors
 from .onethread import np
@@ -19,14 +19,6 @@ from .shards import Output
 from .tensors import Tensor, read, read_into
 from .weights import Model
 
-# Where the embedding and the output head are, by the names of the families that there are.
-TIED = (
-    ("model.embed_tokens.weight", "lm_head.weight"),
-    ("model.tok_embeddings.weight", "output.weight"),
-    ("transformer.wte.weight", "lm_head.weight"),
-    ("transformer.embedding.word_embeddings.weight", "transformer.output_layer.weight"),
-    ("gpt_neox.embed_in.weight", "embed_out.weight"),
-)
 # Models of GPT-2's kind keep linear layers transposed.
 TRANSPOSED = frozenset({"gpt2", "imagegpt", "openai-gpt", "decision_transformer"})
 QUANTIZED = (".quant_state.", ".absmax", ".quant_map", ".qweight", ".weight_scale", ".SCB")
@@ -38,7 +30,7 @@ class Plan:
 
     Attributes:
         outputs: its tensors, in the base's order.
-        untied: whether embedding and head were one tensor and now differ.
+        untied: whether embedding and head may have been one tensor and now differ.
     """
 
     outputs: list[Output]
@@ -129,11 +121,9 @@ def _biased(tensor: Tensor, start: Tensor, added: Tensor, scale: float) -> Outpu
 def _sources(model: Model, adapter: Adapter) -> tuple[dict[str, Tensor], bool]:
     """Return the tensors to start from; a tied pair is parted where the adapter changes one."""
     sources = dict(model.tensors)
-    if not model.config.get("tie_word_embeddings", False):
-        return sources, False
     changed = {f"{module}.weight" for module in adapter.factors} | set(adapter.replaced)
-    for embedding, head in TIED:
-        if embedding in sources and changed & {embedding, head}:
+    for embedding, head in tying.pairs(model):
+        if changed & {embedding, head}:
             sources.setdefault(head, replace(sources[embedding], name=head))
             return sources, True
     return sources, False
@@ -176,7 +166,7 @@ def _is_transposed(
 
 def _refuse_new_tokens(replaced: Tensor, tensor: Tensor) -> None:
     """Say of an embedding with more rows than the base's what it means."""
-    if any(tensor.name in pair for pair in TIED) and replaced.shape[1:] == tensor.shape[1:]:
+    if any(tensor.name in pair for pair in tying.PAIRS) and replaced.shape[1:] == tensor.shape[1:]:
         raise UserError(
             f"{replaced.where}: {replaced.rows} tokens, the base has {tensor.rows}: tokens were "
             "added for the training; name as `base` the model with its embeddings resized to that"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import UserError
-from .tensors import BYTES, Extent, Tensor
+from .tensors import BYTES, Extent, Tensor, check_text
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 # The format's own limit: a longer header is refused by every reader.
@@ -60,6 +60,7 @@ def read(path: Path) -> File:
     try:
         header = json.loads(raw, object_pairs_hook=_no_twice)
         metadata = _notes(header.pop(METADATA, {}))
+        check_text(*header, *metadata, *metadata.values())
         tensors, end = _tensors(path, 8 + length, header)
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: byte 8: the header is broken ({error}); fetch it again") from None

@@ -7,8 +7,9 @@ models are several files, and on a machine with many processors several are writ
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -55,23 +56,28 @@ def limit(text: str) -> int:
 def write_model(
     folder: Path, outputs: Sequence[Output], most: int, metadata: Mapping[str, str]
 ) -> None:
-    """Write a model's weights: one file, or several of at most `most` bytes and their index."""
+    """Write a model's weights: one file, or several of at most `most` bytes and their index.
+
+    Where one file fails, or the build is cancelled, the others are not written to their ends.
+    """
     groups = split(outputs, most)
     if len(groups) == 1:
         write(folder / "model.safetensors", groups[0], metadata)
         return
     names = [f"model-{n:05}-of-{len(groups):05}.safetensors" for n in range(1, len(groups) + 1)]
+    stop = threading.Event()
     with ThreadPoolExecutor(max(1, ahead.processors() // ahead.THREADS)) as pool:
-        jobs = [
-            pool.submit(write, folder / name, group, metadata)
-            for name, group in zip(names, groups, strict=True)
-        ]
         try:
-            for job in jobs:
+            jobs = [
+                pool.submit(write, folder / name, group, metadata, stop)
+                for name, group in zip(names, groups, strict=True)
+            ]
+            for job in as_completed(jobs):
                 job.result()
-        finally:
-            for job in jobs:
-                job.cancel()
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     index = {
         "metadata": {"total_size": sum(output.size for output in outputs)},
         "weight_map": {
@@ -95,14 +101,25 @@ def split(outputs: Sequence[Output], most: int) -> list[list[Output]]:
     return groups
 
 
-def write(path: Path, outputs: Iterable[Output], metadata: Mapping[str, str]) -> None:
-    """Write one file; its digest is taken on the way and noted."""
+def write(
+    path: Path,
+    outputs: Iterable[Output],
+    metadata: Mapping[str, str],
+    stop: threading.Event | None = None,
+) -> None:
+    """Write one file; its digest is taken on the way and noted.
+
+    Raises:
+        CancelledError: `stop` was set before the file was whole.
+    """
     # Wide types first, so that every tensor starts at a multiple of its element's size.
     ordered = sorted(outputs, key=lambda output: -BYTES[output.dtype])
     head = safetensors.header(ordered, {"format": "pt", **metadata})
     with HashedFile(path) as file:
         file.write(head)
         for piece in ahead.filled([job for output in ordered for job in pieces(output)]):
+            if stop and stop.is_set():
+                raise CancelledError
             file.write(piece)
     written, expected = path.stat().st_size, len(head) + sum(output.size for output in ordered)
     if written != expected:

@@ -29,6 +29,20 @@ class Extent:
     length: int
 
 
+def check_text(*texts: str) -> None:
+    """Refuse halves of characters, which JSON and pickles can hold and no file can.
+
+    Raises:
+        ValueError: a text that cannot be written.
+    """
+    for text in texts:
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise ValueError(f"{text!a} is no text") from None
+
+
 @dataclass(frozen=True)
 class Tensor:
     """A tensor in row-major order; its bytes are those of its extents, one after the other."""

@@ -126,7 +126,10 @@ def _rebuild(storage: Storage, offset: int, shape: Any, stride: Any, *_: Any) ->
         raise ValueError(f"storage {storage.key}: a tensor of {length} bytes does not fit")
     pairs = zip(shape, stride, reversed(expected), strict=True)
     if any(extent > 1 and found != wanted for extent, found, wanted in pairs):
-        raise ValueError(f"storage {storage.key}: a tensor that is no contiguous run of numbers")
+        raise UserError(
+            f"{storage.extent.path}: storage {storage.key}: a tensor that is no contiguous run of "
+            "numbers; save it with .contiguous(), or as safetensors"
+        )
     place = Extent(storage.extent.path, storage.extent.start + start, length)
     return Tensor("", storage.dtype, tuple(shape), (place,))
 

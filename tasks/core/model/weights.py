@@ -80,6 +80,8 @@ def inspect(folder: Path) -> Model:
             _check_index(path, found, index)
         tensors.update(found)
         metadata.update(notes)
+    if not tensors:
+        raise UserError(f"{paths[0]}: holds no tensor; fetch the model again")
     return Model(folder, config, tensors, metadata)
 
 

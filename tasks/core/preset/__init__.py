@@ -6,8 +6,6 @@ it would without the preset, and rows weigh the same.
 
 from __future__ import annotations
 
-from doit import get_var
-
 from .. import console, paths, settings
 from ..errors import UserError
 from ..recipe import Recipe
@@ -68,7 +66,7 @@ def nominal(train: Train) -> Choice:
 
 def forced() -> bool:
     """Return whether a training is to start although it does not fit."""
-    return settings.current().force == "1" or get_var("force") == "1"
+    return settings.current().force == "1"
 
 
 def expected(recipe: Recipe, choice: Choice) -> list[str]:

@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import dataclass
 
 from .. import settings
+from ..engine import pools
 from ..errors import UserError
 from ..toolchains import torchbuild
 
@@ -56,7 +57,7 @@ def found() -> Devices:
     """Return the devices.
 
     Raises:
-        UserError: the setting is not of its form.
+        UserError: the setting is not of its form, or there is none and the driver tells no size.
     """
     wish = settings.current().devices
     if not wish:
@@ -75,14 +76,26 @@ def found() -> Devices:
 
 @functools.cache
 def _asked() -> Devices:
-    """Return what nvidia-smi tells; of unequal devices, as many as the smallest."""
+    """Return what the driver tells of those this build may see; all count as the smallest."""
+    visible = tuple(name.strip() for name in pools.names())
     told = subprocess.run(
-        ["nvidia-smi", "--query-gpu=memory.total,name", "--format=csv,noheader,nounits"],
+        ["nvidia-smi", "--query-gpu=index,uuid,memory.total,name", "--format=csv,noheader,nounits"],
         capture_output=True,
         text=True,
     )
-    rows = [line.split(", ", 1) for line in told.stdout.splitlines() if ", " in line]
-    if told.returncode or not rows:
+    if told.returncode or not visible or visible[0] == "-1":
         return Devices()
-    memory, name = min((int(memory), name) for memory, name in rows)
-    return Devices(len(rows), memory * 2**20, name)
+    rows = [line.split(", ", 3) for line in told.stdout.splitlines() if line.count(", ") > 2]
+    # CUDA takes a number, or so much of a UUID as names one; shared memory is told as [N/A].
+    sizes = [
+        (int(memory), name)
+        for index, uuid, memory, name in rows
+        if memory.isdigit() and (index in visible or uuid.startswith(visible))
+    ]
+    if not sizes:
+        raise UserError(
+            f"nvidia-smi tells no memory of the devices {','.join(visible)}; say them in "
+            "MODELWRIGHT_DEVICES, as in `1 x 128 GB GB10`"
+        )
+    memory, name = min(sizes)
+    return Devices(len(sizes), memory * 2**20, name)

@@ -9,6 +9,9 @@ from typing import Any
 
 from ..errors import UserError
 
+# Where these configs do not say it, the last layer is the first one turned over.
+TIED = ("cohere", "gemma", "gpt2", "starcoder2")
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -80,13 +83,14 @@ def of(config: dict[str, Any]) -> Shape:
 
     heads = size("num_attention_heads")
     hidden = size("hidden_size")
+    kind = str(config.get("model_type", ""))
     groups = int(config.get("num_key_value_heads") or config.get("multi_query_group_num") or heads)
     return Shape(
-        kind=str(config.get("model_type", "")),
+        kind=kind,
         layers=size("num_hidden_layers", "num_layers"),
         hidden=hidden,
         inner=size("intermediate_size", "ffn_hidden_size"),
         keys=groups * int(config.get("head_dim") or hidden // heads),
         vocabulary=size("vocab_size", "padded_vocab_size"),
-        tied=bool(config.get("tie_word_embeddings")),
+        tied=bool(config.get("tie_word_embeddings", kind.startswith(TIED))),
     )

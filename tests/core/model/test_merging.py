@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tasks import merge
 from tasks.core.errors import UserError
-from tasks.core.model import rounding, safetensors
+from tasks.core.model import export, rounding, safetensors, weights
 from tasks.core.model.tensors import read
 
 HERE = Path(__file__).parent
@@ -212,6 +212,14 @@ def test_an_adapter_is_merged_once(tmp_path: Path) -> None:
         (FACTORS, {"peft_type": "LOHA"}, "LOHA: only plain LoRA"),
         (FACTORS, {"layer_replication": [[0, 1]]}, "layer_replication: only plain LoRA"),
         (FACTORS, {"init_lora_weights": "pissa"}, "pissa changed the base"),
+        (FACTORS, {"r": 0}, "config.json: r: 0 is no number"),
+        (FACTORS, {"lora_alpha": None}, "config.json: lora_alpha: None is no number"),
+        (FACTORS, {"lora_alpha": "8"}, "config.json: lora_alpha: '8' is no number"),
+        (FACTORS, {"lora_alpha": float("nan")}, "config.json: lora_alpha: nan is no number"),
+        (FACTORS, {"lora_alpha": 10**400}, "config.json: lora_alpha: 1000* is no number"),
+        (FACTORS, {"rank_pattern": [["q", 4]]}, "config.json: rank_pattern should be a mapping"),
+        (FACTORS, {"rank_pattern": {"q": 0}}, "config.json: rank_pattern: q: 0 is no number"),
+        (FACTORS, {"alpha_pattern": {"(": 4}}, r"alpha_pattern: '\(' is no regular expression"),
         ({**FACTORS, "q.lora_A.weight": ("F16", A * np.nan)}, {}, "lora_A.*NaN or infinity"),
         ({**FACTORS, "norm.weight": ("F32", np.full(6, 3.4e38))}, {}, "norm.weight.*infinite"),
     ],
@@ -222,6 +230,13 @@ def test_an_adapter_that_does_not_fit_is_refused(
     base = model(tmp_path / "base", BASE)
     with pytest.raises(UserError, match=complaint):
         merged(tmp_path, base, adapter(tmp_path / "adapter", factors, **config))
+
+
+def test_settings_nested_too_deep_are_refused(tmp_path: Path) -> None:
+    base, tuned = model(tmp_path / "base", BASE), adapter(tmp_path / "adapter", FACTORS)
+    (tuned / "adapter_config.json").write_text("[" * 200_000)
+    with pytest.raises(UserError, match=r"adapter_config\.json: no settings of an adapter"):
+        merged(tmp_path, base, tuned)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +264,8 @@ EMBEDDING = np.arange(30.0).reshape(10, 3) / 8
 TIED = {"model.embed_tokens.weight": ("F32", EMBEDDING)}
 
 
+# transformers leaves the key out where it is the default of the model's class.
+@pytest.mark.parametrize("said", [{"tie_word_embeddings": True}, {}])
 @pytest.mark.parametrize(
     ("factors", "embedding", "head"),
     [
@@ -276,9 +293,9 @@ TIED = {"model.embed_tokens.weight": ("F32", EMBEDDING)}
     ],
 )
 def test_a_tied_pair_is_parted_where_the_adapter_changes_one(
-    tmp_path: Path, factors: Any, embedding: Any, head: Any
+    tmp_path: Path, factors: Any, embedding: Any, head: Any, said: dict[str, bool]
 ) -> None:
-    base = model(tmp_path / "base", TIED, tie_word_embeddings=True)
+    base = model(tmp_path / "base", TIED, **said)
     folder = merged(tmp_path, base, adapter(tmp_path / "adapter", factors))
     found = numbers(folder / "model.safetensors")
     assert (found["model.embed_tokens.weight"] == embedding).all()
@@ -286,8 +303,32 @@ def test_a_tied_pair_is_parted_where_the_adapter_changes_one(
     assert json.loads((folder / "config.json").read_text())["tie_word_embeddings"] is False
 
 
-def test_a_tied_pair_that_is_not_changed_stays_tied(tmp_path: Path) -> None:
-    base = model(tmp_path / "base", {**BASE, **TIED}, tie_word_embeddings=True)
+NEW = {"model.embed_tokens.modules_to_save.weight": ("F32", EMBEDDING * 2)}
+HEAD = {"lm_head.weight": ("F32", EMBEDDING + 1)}
+
+
+def test_a_head_of_its_own_is_not_tied_to_a_new_embedding(tmp_path: Path) -> None:
+    base = model(tmp_path / "base", {**TIED, **HEAD})
+    folder = merged(tmp_path, base, adapter(tmp_path / "adapter", NEW))
+    assert (numbers(folder / "model.safetensors")["lm_head.weight"] == EMBEDDING + 1).all()
+    assert json.loads((folder / "config.json").read_text())["tie_word_embeddings"] is False
+
+
+def test_a_pair_that_was_never_tied_is_left_as_it_is(tmp_path: Path) -> None:
+    base = model(tmp_path / "base", TIED, tie_word_embeddings=False)
+    folder = merged(tmp_path, base, adapter(tmp_path / "adapter", NEW))
+    assert "lm_head.weight" not in numbers(folder / "model.safetensors")
+
+
+def test_full_tuning_may_save_a_tied_head_too(tmp_path: Path) -> None:
+    base = weights.inspect(model(tmp_path / "base", TIED))
+    tuned = safetensors.read(model(tmp_path / "tuned", {**TIED, **HEAD}) / "model.safetensors")
+    assert [each.name for each in export.whole(tuned.tensors, base)] == list(TIED)
+
+
+@pytest.mark.parametrize("said", [{"tie_word_embeddings": True}, {}])
+def test_a_tied_pair_that_is_not_changed_stays_tied(tmp_path: Path, said: dict[str, bool]) -> None:
+    base = model(tmp_path / "base", {**BASE, **TIED}, **said)
     folder = merged(tmp_path, base, adapter(tmp_path / "adapter", FACTORS))
     assert "lm_head.weight" not in numbers(folder / "model.safetensors")
     assert (folder / "config.json").read_bytes() == (base / "config.json").read_bytes()

@@ -77,6 +77,8 @@ def test_the_library_reads_what_we_write(tmp_path: Path) -> None:
         (b"\xff\xfe", b"", "header is broken"),
         (b"[" * 100_000, b"", "header is broken"),
         ({"__metadata__": {"format": 1}}, b"", "should hold text only"),
+        ({"__metadata__": {"format": "\ud800"}}, b"", r"'\\ud800' is no text"),
+        ({"\ud800": entry(0, 4)}, b"1234", r"'\\ud800' is no text"),
         (b'{"a":' + json.dumps(entry(0, 1)).encode() + b',"a":1}', b"1", "'a' is named twice"),
     ],
 )

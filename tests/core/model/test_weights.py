@@ -95,6 +95,12 @@ def test_a_pickle_that_is_a_git_lfs_pointer_is_told_as_one(folder: Path) -> None
     assert "a Git-LFS pointer" in refusal(folder)
 
 
+def test_weights_without_a_tensor_are_refused(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(safetensors({}, b""))
+    path = folder / "model.safetensors"
+    assert refusal(folder) == f"{path}: holds no tensor; fetch the model again"
+
+
 def test_a_folder_without_weights_is_refused(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     assert refusal(folder).startswith(f"{folder}: no weights")

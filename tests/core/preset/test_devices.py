@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,33 @@ from tasks.core.preset import devices
 from tasks.core.preset.devices import Devices
 from tasks.core.toolchains import torchbuild
 from tests.conftest import Project
+
+H200, H100, T400 = "143771, NVIDIA H200", "81559, NVIDIA H100", "2048, Quadro T400"
+SHARED = "[N/A], NVIDIA GB10"
+
+
+@pytest.fixture
+def smi(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Callable[..., None]]:
+    """Return what puts an nvidia-smi in place that tells of some devices."""
+
+    def put(rows: list[str], visible: str | None) -> None:
+        every = "".join(f"{i}, GPU-a{i}-b, {row}\n" for i, row in enumerate(rows))
+        program = tmp_path / "nvidia-smi"
+        program.write_text(
+            f"#!/bin/sh\ncase $1 in *index) seq 0 {len(rows) - 1};; *) printf '{every}';; esac\n"
+        )
+        program.chmod(0o755)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(torchbuild, "has_gpu", lambda: True)
+    devices._asked.cache_clear()
+    yield put
+    devices._asked.cache_clear()
 
 
 def told(monkeypatch: pytest.MonkeyPatch, wish: str) -> Devices:
@@ -49,26 +77,35 @@ def test_a_setting_that_names_none_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("answer", "found"),
+    ("rows", "visible", "found"),
     [
-        ("143771, NVIDIA H200\n143771, NVIDIA H200\n", Devices(2, 143771 * 2**20, "NVIDIA H200")),
-        ("81559, NVIDIA H100\n24564, NVIDIA L4\n", Devices(2, 24564 * 2**20, "NVIDIA L4")),
-        ("No devices were found\n", Devices()),
+        ([H200, H200], None, Devices(2, 143771 * 2**20, "NVIDIA H200")),
+        ([H100, T400], None, Devices(2, 2048 * 2**20, "Quadro T400")),
+        ([H100, T400], "0", Devices(1, 81559 * 2**20, "NVIDIA H100")),
+        ([H100, T400], "GPU-a1", Devices(1, 2048 * 2**20, "Quadro T400")),
+        ([H100, SHARED], None, Devices(1, 81559 * 2**20, "NVIDIA H100")),
+        ([H100], "", Devices()),
+        ([H100], "-1", Devices()),
+        ([], None, Devices()),
     ],
 )
-def test_the_driver_is_asked(
-    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str, found: Devices
+def test_the_driver_is_asked_for_those_that_may_be_seen(
+    smi: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    rows: list[str],
+    visible: str | None,
+    found: Devices,
 ) -> None:
-    program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\nprintf '{answer}'\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(torchbuild, "has_gpu", lambda: True)
-    devices._asked.cache_clear()
-    try:
-        assert told(monkeypatch, "") == found
-    finally:
-        devices._asked.cache_clear()
+    smi(rows, visible)
+    assert told(monkeypatch, "") == found
+
+
+def test_memory_that_the_driver_does_not_tell_is_asked_for(
+    smi: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smi([SHARED], None)
+    with pytest.raises(UserError, match="no memory of the devices 0; say them in MODELWRIGHT_DEV"):
+        told(monkeypatch, "")
 
 
 @pytest.mark.parametrize(

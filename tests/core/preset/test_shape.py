@@ -22,6 +22,8 @@ LLAMA: dict[str, Any] = {
     [
         ({}, 8.03),
         ({"tie_word_embeddings": True}, 7.50),
+        ({"model_type": "gemma2"}, 7.50),
+        ({"model_type": "gemma2", "tie_word_embeddings": False}, 8.03),
         ({"num_key_value_heads": None}, 8.84),
         ({"head_dim": 256}, 8.30),
     ],
