@@ -36,8 +36,8 @@ class Gc(AnyOrder, DoitCmdBase):  # type: ignore[misc]  # doit is untyped
 
     def _execute(self, all: bool, json: bool) -> int:  # noqa: A002  # the option's name
         try:
-            freed = store.collect(0 if all else store.limit()) + downloads.collect()
-            freed += _collect_unfinished(self.task_list)
+            freed = store.collect(0 if all else store.limit(), wait=True)
+            freed += downloads.collect() + _collect_unfinished(self.task_list)
         except UserError as error:
             raise LoadError([str(error)]) from None
         if json:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError, beside
+from ..errors import UserError, beside, instead
 from ..recipe import Recipe
 from ..toolchains import toolchain
 from . import manifest
@@ -70,4 +70,4 @@ def _digest(path: Path, recipe: Recipe) -> str:
 def missing(path: Path, recipe: Recipe) -> UserError:
     """Return what to say of a file that a recipe names and that is not there."""
     guess = beside(path) or "; correct the path there, or put the file here"
-    return UserError(f"{path}: no such file; {recipe.file} names it{guess}")
+    return UserError(f"{path}: no such file{instead(path)}; {recipe.file} names it{guess}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..errors import UserError
+from .. import paths
+from ..errors import UserError, refused
 from ..recipe import Recipe
 from ..sources import source
 from . import inputs, manifest
@@ -25,9 +26,10 @@ def _of(name: str, stage: Stage, recipe: Recipe) -> Iterator[str]:
         if part and part.path:
             source.local(recipe, part, name)
         named = map(Path, stage.task(recipe).get("file_dep", ()))
+        for path in named:
+            if path.name != manifest.NAME and not path.is_file():
+                yield str(inputs.missing(path, recipe))
     except UserError as error:
         yield str(error)
-        return
-    for path in named:
-        if path.name != manifest.NAME and not path.exists():
-            yield str(inputs.missing(path, recipe))
+    except OSError as error:
+        yield refused(error, paths.build())

@@ -7,7 +7,7 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from .. import settings
+from .. import console, settings
 from ..errors import LoadError, UserError, nearest
 from ..recipe import Recipe, load
 from ..training import checkpoints
@@ -65,14 +65,20 @@ def models(
     """Yield one task for each model, which is all of its local stages."""
     for recipe in recipes:
         wanted = [
-            f"{name}:{recipe.name}"
+            name
             for name, module in stages.items()
             if name not in on_request and module.wanted(recipe)
         ]
         label = recipe.base.label
         origin = recipe.beside(label) if recipe.base.path else label
         doc = f"Build {recipe.name} from {origin}."
-        yield {"basename": recipe.name, "actions": None, "task_dep": wanted, "doc": doc}
+        yield {
+            "basename": recipe.name,
+            "actions": None,
+            "task_dep": [f"{name}:{recipe.name}" for name in wanted],
+            "clean": [(stage.clean, [name, recipe]) for name in wanted],
+            "doc": doc,
+        }
 
 
 def updates(stages: Mapping[str, Stage], recipes: Sequence[Recipe]) -> Iterator[TaskDict]:
@@ -91,6 +97,7 @@ def updates(stages: Mapping[str, Stage], recipes: Sequence[Recipe]) -> Iterator[
 
 
 def _update(moving: Sequence[Any], recipe: Recipe) -> TaskFailed | None:
+    console.start(f"update:{recipe.name}")
     try:
         for module in moving:
             module.update(recipe)

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from .. import paths
-from ..errors import UserError
+from ..errors import UserError, refused
 from ..recipe import Recipe
 from . import inputs, ledger, manifest, store
 from .manifest import Manifest
@@ -71,6 +71,8 @@ class Planner:
             return self._note(name, recipe, RUN, [reason if old else NEVER])
         except UserError as error:
             return self._note(name, recipe, RUN, [str(error).splitlines()[0]])
+        except OSError as error:
+            return self._note(name, recipe, RUN, [refused(error, paths.build())])
         reasons = self._reasons(old, new, unknown, recipe, name)
         if not reasons and old:
             drift = stage_drift(stage, recipe)

@@ -67,6 +67,7 @@ def unship(stages: Mapping[str, Stage], recipe: Recipe) -> TaskFailed | None:
 
     A stage without `undo` made nothing that could be taken away.
     """
+    console.start(f"unship:{recipe.name}")
     faults = []
     for name, stage in stages.items():
         try:

@@ -152,7 +152,7 @@ def execute(name: str, stage: Stage, recipe: Recipe) -> None:
         before = inputs.gather(stage, recipe)
         key = manifest.key_of(name, before)
         # Two models may share a result, such as their base: the second waits, and takes it over.
-        with lock.held(".keys", paths.short(key)):
+        with lock.held(".keys", paths.short(key), f"makes the same {name}"):
             _make(name, stage, recipe, before, key)
 
 
@@ -168,11 +168,13 @@ def _make(name: str, stage: Stage, recipe: Recipe, before: dict[str, Any], key: 
     ready = None if forced() else publish.finished(recipe.name, name, key)
     restored = None if forced() or ready or not stored else store.restore(name, recipe.name, key)
     scratch = ready or restored or _work(name, stage, recipe, before, key)
-    publish.publish(scratch, recipe.name, name)
-    receipt = manifest.read(paths.manifest(recipe.name, name))
+    receipt = manifest.read(scratch / manifest.NAME)
     assert receipt is not None
-    if stored and not restored:
-        store.keep(receipt, paths.output(recipe.name, name))
+    # Before it is published: a run that is killed in between is found finished, and keeps it again.
+    kept = stored and not restored and store.keep(receipt, scratch)
+    publish.publish(scratch, recipe.name, name)
+    if kept:
+        store.collect(store.limit())
     seconds = time.monotonic() - started
     how = "restored" if restored else "built"
     told = {"key": key, "seconds": round(seconds, 3), "bytes": receipt.size, "how": how}

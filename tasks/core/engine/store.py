@@ -2,7 +2,9 @@
 
     blobs/ab/<digest>       a file's bytes, shared by hard link or reflink with the build folder
     results/<key>.json      the manifest of a result
+    lock                    held by all who use the store, alone by who collects
 
+A name that begins with a dot is a file that is still coming.
 Nothing in here is trusted: a result is restored only when its manifest is sound, its paths stay in
 the stage's folder and every blob has the digest that its name says.
 """
@@ -14,16 +16,21 @@ import fcntl
 import os
 import re
 import shutil
+import threading
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from .. import console, paths, settings
 from ..errors import UserError
-from . import digests, manifest, shared
+from . import digests, lock, manifest, shared
 from .manifest import Manifest
 
+LOCK = "lock"
 FICLONE = 0x40049409
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+DAY = 86400
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -33,19 +40,20 @@ def folder() -> Path:
     return paths.inside(Path(given)) if given else paths.build() / ".store"
 
 
-def keep(receipt: Manifest, place: Path) -> None:
-    """Put a published result into the store; a folder that holds links is not ours to keep."""
+def keep(receipt: Manifest, place: Path) -> bool:
+    """Put a finished result into the store; a folder that holds links is not ours to keep."""
     if any((place / file.path).is_symlink() for file in receipt.files):
-        return
+        return False
     try:
-        _link_all({blob(file.digest): place / file.path for file in receipt.files})
-        write(result(receipt.key), (place / manifest.NAME).read_bytes())
+        with lock.among(folder() / LOCK):
+            _link_all({blob(file.digest): place / file.path for file in receipt.files})
+            write(result(receipt.key), (place / manifest.NAME).read_bytes())
+            shared.keep(receipt)
     except OSError as error:
         where = "another file system" if error.errno == errno.EXDEV else error.strerror
         console.say(f"   not kept in the store {folder()}: {where}")
-        return
-    shared.keep(receipt)
-    collect(limit())
+        return False
+    return True
 
 
 def check() -> None:
@@ -67,6 +75,15 @@ def check() -> None:
 
 def restore(stage: str, model: str, key: str) -> Path | None:
     """Return a scratch folder with the stored result of a key, ready to be published, if any."""
+    try:
+        with lock.among(folder() / LOCK):
+            return _restore(stage, model, key)
+    except OSError as error:
+        console.say(f"   not restored from the store {folder()}: {error.strerror}")
+        return None
+
+
+def _restore(stage: str, model: str, key: str) -> Path | None:
     receipt = look_up(stage, key)
     if receipt is None and shared.fetch(stage, key):
         receipt = look_up(stage, key)
@@ -83,10 +100,9 @@ def restore(stage: str, model: str, key: str) -> Path | None:
         os.utime(result(key))
         shutil.rmtree(scratch, ignore_errors=True)
         whole.rename(scratch)
-    except OSError as error:
-        console.say(f"   not restored from the store {folder()}: {error.strerror}")
+    except OSError:
         shutil.rmtree(whole, ignore_errors=True)
-        return None
+        raise
     return scratch
 
 
@@ -136,35 +152,65 @@ def limit() -> int:
     return int(number) * UNITS[unit]
 
 
-def collect(most: int) -> int:
+def collect(most: int, *, wait: bool = False) -> int:
     """Drop the results that were used longest ago until the store takes `most` bytes at most.
+
+    While others use the store, nothing is dropped, or they are waited for.
 
     Returns:
         The bytes that were freed.  A blob that a build folder shares takes no room of its own.
     """
-    used, blobs = 0, folder() / "blobs"
-    results = sorted((folder() / "results").glob("*.json"), key=lambda p: -p.stat().st_mtime_ns)
-    kept: set[str] = set()
-    for path in results:
+    if not folder().is_dir():
+        return 0
+    with lock.alone(folder() / LOCK, "builds that use the store" if wait else "") as ours:
+        return sum(map(_drop, _unwanted(_choose(most)))) if ours else 0
+
+
+def _choose(most: int) -> set[str]:
+    """Drop manifests until the blobs of the others take `most` bytes at most; return those."""
+    used, kept = 0, set[str]()
+    results = (folder() / "results").glob("[!.]*.json")
+    for path in sorted(results, key=lambda path: -_changed(path)):
         receipt = manifest.read(path)
         names = {file.digest for file in receipt.files} if receipt else set()
-        cost = sum(map(_cost, names - kept))
+        cost = sum(_own_size(blob(name)) for name in names - kept)
         if receipt is None or used + cost > most:
             path.unlink(missing_ok=True)
             continue
         used += cost
         kept |= names
-    freed = 0
-    for path in blobs.glob("??/*"):
-        if f"sha256:{path.name}" not in kept:
-            freed += path.stat().st_size if path.stat().st_nlink == 1 else 0
-            path.unlink(missing_ok=True)
+    return kept
+
+
+def _unwanted(kept: set[str]) -> Iterator[Path]:
+    """Yield the blobs that no manifest names, and what a day ago was still coming."""
+    for path in [*(folder() / "blobs").glob("??/*"), *(folder() / "results").glob(".*")]:
+        if path.name.startswith("."):
+            wanted = _changed(path) > time.time() - DAY
+        else:
+            wanted = f"sha256:{path.name}" in kept
+        if not wanted:
+            yield path
+
+
+def _drop(path: Path) -> int:
+    """Remove a file; return the bytes that this freed."""
+    freed = _own_size(path)
+    path.unlink(missing_ok=True)
     return freed
 
 
-def _cost(digest: str) -> int:
+def _changed(path: Path) -> float:
     try:
-        stat = blob(digest).stat()
+        return path.stat().st_mtime
+    except OSError:
+        return 0
+
+
+def _own_size(path: Path) -> int:
+    """Return the bytes that a file takes and shares with no other name."""
+    try:
+        stat = path.stat()
     except OSError:
         return 0
     return stat.st_size if stat.st_nlink == 1 else 0
@@ -220,9 +266,14 @@ def _link(path: Path, place: Path) -> None:
 def write(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new = coming(path)
     new.write_bytes(content)
     new.replace(path)
+
+
+def coming(path: Path) -> Path:
+    """Return what a file is called until it is whole, in this thread of this process."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
 
 
 def blob(digest: str) -> Path:

@@ -42,7 +42,7 @@ def main() -> None:
     words = sys.argv[1:]
     said = recall(words)
     if said is not None:
-        sys.stdout.write(said)
+        print(said, end="")  # stdout may be closed
         return
     doit = str(ROOT / ".venv/bin/doit")
     os.execv(sys.executable, [sys.executable, doit, *words])  # noqa: S606  # no shell is wanted

@@ -70,7 +70,7 @@ def fetch(
     missing = {remote.digest: remote for remote in remotes if not place(remote.digest).exists()}
     refuse_small_disk(sum(remote.size - _partial_size(remote) for remote in missing.values()))
     progress = Progress(sum(remote.size for remote in remotes))
-    pool = ThreadPoolExecutor(WORKERS)
+    pool = ThreadPoolExecutor(WORKERS, initializer=console.same_task())
     try:
         # The largest first: a big file begun last would run alone.
         order = sorted(remotes, key=lambda remote: -remote.size)
@@ -150,8 +150,7 @@ def _get(
 ) -> str | None:
     """Bring one file to its place, unless it is there and whole; return its new sha256."""
     target = place(remote.digest)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(target):
+    with alone(target):
         if is_whole(target, remote.size, remote.digest):
             progress.add(remote.size)
             return None
@@ -178,8 +177,9 @@ def _adopt(found: Path, target: Path) -> bool:
 
 
 @contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Let one build fetch a file; another waits and finds it there."""
+def alone(target: Path) -> Iterator[None]:
+    """Let one build fetch a file or a clone; another waits and finds it there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     with target.with_name(f"{target.name}.lock").open("w") as file:
         while True:
             try:

@@ -54,6 +54,12 @@ def fetch(source: Source, commit: str, folder: Path) -> None:
         UserError: the server refuses, a file cannot be had, a name or link leads out.
     """
     clone = clone_of(source, commit)
+    with downloads.alone(clone):
+        _fetch(source, commit, clone, folder)
+        shutil.rmtree(clone)
+
+
+def _fetch(source: Source, commit: str, clone: Path, folder: Path) -> None:
     _checkout(source, commit, clone)
     found = [
         path.relative_to(clone).as_posix()
@@ -75,7 +81,6 @@ def fetch(source: Source, commit: str, folder: Path) -> None:
             downloads.link(downloads.place(lfs[name]["digest"]), place)
         else:
             (clone / name).replace(place)
-    shutil.rmtree(clone)
 
 
 def clone_of(source: Source, commit: str) -> Path:

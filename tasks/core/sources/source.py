@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import console
 from ..engine import digests, manifest
-from ..errors import UserError, beside
+from ..errors import UserError, beside, instead
 from ..recipe import Recipe
 from ..sections import Adapter, Base, Source
 from . import lockfile
@@ -181,7 +181,7 @@ def local(recipe: Recipe, source: Source, at: str) -> Path:
     assert source.path is not None
     folder = recipe.beside(source.path)
     if not folder.is_dir():
-        guess = beside(folder) or "; correct the path"
+        guess = f"{instead(folder)}{beside(folder) or '; correct the path'}"
         raise UserError(f"{recipe.file}: {at}.path: no folder {folder}{guess}")
     return folder
 

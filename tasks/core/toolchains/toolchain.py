@@ -104,12 +104,13 @@ def make(name: str) -> bool | Any:
     """Make a toolchain; for doit.  A given interpreter is checked, never changed."""
     from doit.exceptions import TaskFailed
 
+    console.start(f"toolchain:{name}")
     try:
         given = _given(name)
         if given:
             _check_given(name, given)
             return True
-        with lock.held(".toolchains", name):
+        with lock.held(".toolchains", name, f"makes the toolchain {name}"):
             if not is_made(name):
                 try:
                     _make(name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +69,37 @@ def test_every_task_that_is_named_runs(project: Project, recipe: Recipe) -> None
     done = doit("base:m", "report:m", build=project.build, recipes=project.recipes)
     assert done.returncode == 0, done.stderr
     assert paths.manifest("m", "report").exists()
+
+
+def test_a_folder_is_no_file_and_a_guess_is_not_what_was_written(
+    project: Project, recipe: Recipe
+) -> None:
+    own = project.recipes / "m"
+    (own / "promts.jsonl").mkdir()
+    (own / "mine.py.j2").symlink_to("gone")
+    (own / "dta").touch()
+    (own / "data").rmdir()
+    told = faults(recipe, "data", "config", "evaluate")
+    assert [each.partition("; ")[0] for each in told] == [
+        f"{recipe.file}: data.path: no folder {own}/dta, but a file",
+        f"{own}/mine.py.j2: no such file, but a link that leads nowhere",
+        f"{own}/promts.jsonl: no such file, but a folder",
+    ]
+
+
+def test_a_folder_that_is_locked_is_told_not_a_traceback(
+    project: Project, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may enter any folder, so the system's answer is made here."""
+    locked, stat = project.recipes / "m", os.stat
+
+    def refuse(path: str | Path, **options: bool) -> os.stat_result:
+        if Path(path).parent == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert faults(recipe, "data", "evaluate") == [
+        f"{locked}/dta: permission denied; make it readable for you",
+        f"{locked}/promts.jsonl: permission denied; make it readable for you",
+    ]

@@ -181,3 +181,13 @@ def test_a_manifest_that_is_edited_between_two_looks_is_read_again(
     assert planned(chain(), recipe)[0].verdict == FRESH
     path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
     assert planned(chain(), recipe)[0].verdict == RESTORE
+
+
+def test_what_may_not_be_read_is_a_reason_not_a_traceback(project: Project) -> None:
+    class Locked(Made):
+        def key(self, recipe: Recipe) -> dict[str, Any]:
+            raise PermissionError(13, "Permission denied", "/a/b")
+
+    step = Planner({"base": Locked()}).judge("base", project.recipe("m", "base: {path: x}"))
+    assert step.verdict == RUN
+    assert step.reasons == ["/a/b: permission denied; make it readable for you"]

@@ -6,7 +6,9 @@ import io
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from minio import Minio
@@ -80,6 +82,21 @@ def test_a_colleagues_result_comes_back_byte_for_byte(project: Project, team: Mi
     assert {name: (scratch / name).read_bytes() for name in WEIGHTS} == WEIGHTS
 
 
+def test_what_is_coming_is_not_collected_by_another_build(
+    project: Project, team: Minio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt = kept(project)
+    fetch = shared._fetch
+
+    def fetch_and_collect(*arguments: Any) -> None:
+        fetch(*arguments)
+        with ThreadPoolExecutor(1) as other:
+            other.submit(store.collect, 10**9).result()
+
+    monkeypatch.setattr(shared, "_fetch", fetch_and_collect)
+    assert restored(receipt) is not None
+
+
 def test_what_is_there_already_is_not_sent_again(project: Project, team: Minio) -> None:
     receipt = kept(project)
     before = {str(i.object_name): i.last_modified for i in team.list_objects(BUCKET, "", True)}
@@ -133,7 +150,7 @@ def test_a_hostile_colleague_writes_nothing_outside_the_stages_folder(
 
     assert restored(receipt) is None
     made = {p for p in set(project.build.parent.rglob("*")) - before if p.is_file()}
-    assert made == set()
+    assert made == {store.folder() / store.LOCK}
     assert Path("/etc/passwd").exists()
     assert Path("/etc/hostname").exists()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from tasks.core import paths
-from tasks.core.engine import manifest, process, stage
+from tasks.core.engine import manifest, process, publish, stage, store
 from tasks.core.engine.stage import Facts, TaskDict
 from tasks.core.errors import CommandFailed, UserError
 from tasks.core.recipe import Recipe
@@ -128,6 +129,59 @@ def test_a_result_that_another_build_just_made_is_taken(project: Project, recipe
         patch.setattr(stage, "is_fresh", later)
         act(second, recipe)
     assert second.runs == 0
+
+
+def test_a_result_that_is_published_is_in_the_store_already(
+    project: Project, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = publish.publish
+
+    def publish_and_die(scratch: Path, model: str, name: str) -> None:
+        real(scratch, model, name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(publish, "publish", publish_and_die)
+    with pytest.raises(SystemExit):
+        act(Made(), recipe)
+    receipt = manifest.read(paths.manifest("m", "base"))
+    assert receipt is not None
+    assert store.look_up("base", receipt.key) == receipt
+
+
+def test_a_result_that_was_kept_and_not_published_is_published_by_the_next_run(
+    project: Project, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    made = Made()
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "publish", die)
+        with pytest.raises(SystemExit):
+            act(made, recipe)
+    assert act(made, recipe) == ""
+    assert made.runs == 1
+    assert stage.is_fresh("base", made, recipe)
+
+
+def test_a_build_that_waits_for_a_shared_result_says_what_is_made(
+    project: Project, recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = project.recipe("other", "base: {path: base}\n")
+
+    def meanwhile(_: Recipe, folder: Path) -> Facts:
+        thread.start()
+        thread.join(0.3)
+        return write(recipe, folder)
+
+    second = Made()
+    thread = threading.Thread(target=act, args=(second, other))
+    assert act(Made(meanwhile), recipe) == ""
+    thread.join(20)
+    assert second.runs == 0
+    assert f"waiting for process {os.getpid()}, which makes the same base\n" in (
+        capsys.readouterr().out
+    )
 
 
 def test_a_fresh_result_is_made_anew_only_when_people_insist(

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
+import os
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -156,6 +160,107 @@ def test_gc_drops_what_was_used_longest_ago_until_the_limit_is_kept(project: Pro
     found = [store.look_up("merge", receipt.key) is not None for receipt in receipts]
     assert found == [False, True, True]
     assert len(blobs()) == 2
+
+
+def in_a_thread(work: Callable[[], object]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(20)
+
+
+def in_a_process(work: Callable[[], object]) -> None:
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join(20)
+
+
+@pytest.mark.parametrize("elsewhere", [in_a_thread, in_a_process])
+def test_what_another_build_collects_is_never_what_is_being_kept(
+    project: Project, monkeypatch: pytest.MonkeyPatch, elsewhere: Callable[..., None]
+) -> None:
+    write = store.write
+
+    def collect_and_write(path: Path, content: bytes) -> None:
+        """Collect while there are blobs and no manifest that names them."""
+        elsewhere(lambda: store.collect(0))
+        write(path, content)
+
+    monkeypatch.setattr(store, "write", collect_and_write)
+    receipt = kept(project)
+    assert store.look_up("merge", receipt.key) is not None
+
+
+@pytest.mark.parametrize("elsewhere", [in_a_thread, in_a_process])
+def test_what_another_build_collects_is_never_what_is_being_restored(
+    project: Project, monkeypatch: pytest.MonkeyPatch, elsewhere: Callable[..., None]
+) -> None:
+    receipt = kept(project)
+    link = store._link_all
+
+    def collect_and_link(links: dict[Path, Path]) -> None:
+        elsewhere(lambda: store.collect(-1))
+        link(links)
+
+    monkeypatch.setattr(store, "_link_all", collect_and_link)
+    assert restored(receipt) is not None
+
+
+def test_builds_that_collect_at_once_stay_out_of_each_others_way(project: Project) -> None:
+    kept(project)
+    fork = multiprocessing.get_context("fork")
+    for _ in range(4):
+        for number in range(300):
+            orphan = store.blob(f"sha256:{number:064x}")
+            orphan.parent.mkdir(parents=True, exist_ok=True)
+            orphan.touch()
+        together = fork.Barrier(2)
+        builds = [fork.Process(target=collect_at, args=(together,)) for _ in range(2)]
+        for build in builds:
+            build.start()
+        for build in builds:
+            build.join(20)
+        assert [build.exitcode for build in builds] == [0, 0]
+    assert len(blobs()) == len(WEIGHTS)
+
+
+def collect_at(together: threading.Barrier) -> None:
+    together.wait(20)
+    store.collect(10**9)
+
+
+def test_gc_waits_for_builds_that_use_the_store_and_says_so(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write, waiting = store.write, []
+
+    def begin_and_write(path: Path, content: bytes) -> None:
+        gc = threading.Thread(target=lambda: store.collect(-1, wait=True))
+        gc.start()
+        waiting.append(gc)
+        gc.join(0.2)
+        assert gc.is_alive()
+        write(path, content)
+
+    monkeypatch.setattr(store, "write", begin_and_write)
+    kept(project)
+    waiting[0].join(20)
+    assert blobs() == []
+    assert "waiting for builds that use the store" in capsys.readouterr().out
+
+
+def test_a_file_that_is_coming_is_no_orphan_before_a_day_has_passed(project: Project) -> None:
+    receipt = kept(project)
+    coming, left = (
+        place.with_name(f".{place.name}.4711") for place in (blobs()[0], store.result(receipt.key))
+    )
+    for path in (coming, left):
+        path.write_bytes(b"half")
+    os.utime(left, (0, 0))
+
+    assert store.collect(10**9) == len(b"half")
+    assert coming.exists()
+    assert not left.exists()
+    assert restored(receipt) is not None
 
 
 def test_a_limit_that_is_no_size_is_an_error(

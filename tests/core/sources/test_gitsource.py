@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tasks.core.errors import LoadError
 from tasks.core.recipe import Recipe
 from tasks.core.sections import Base
 from tasks.core.sources import downloads, gitsource
-from tests.conftest import Project
+from tests.conftest import Project, doit
 from tests.core.sources.test_hub import build, content, lock, model
 from tests.services import git
 
@@ -137,6 +138,25 @@ def test_a_killed_build_s_clone_is_used_again(
     gitsource._checkout(wanted.base, lock(wanted)["commit"], clone)
     assert build(wanted) == ""
     check_whole(origin)
+
+
+def test_builds_of_one_commit_at_once_wait_for_each_other(
+    project: Project, origin: Path, tmp_path: Path
+) -> None:
+    slow = tmp_path / "slow" / "git"
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\nsleep 0.05\nexec {shutil.which("git")} "$@"\n')
+    slow.chmod(0o755)
+    project.recipe("m", f"base: {{git: '{origin}'}}\n")
+    project.recipe("n", f"base: {{git: '{origin}', ignore: ['sub/*']}}\n")
+    path = f"{slow.parent}:{os.environ['PATH']}"
+
+    done = doit("-n", "2", "base:m", "base:n", build=project.build, PATH=path)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_whole(origin)
+    made = content(paths.output("n", "base"))
+    assert sorted(made) == ["config.json", "model.safetensors", "tokenizer.json"]
 
 
 def test_objects_that_are_here_already_are_not_asked_for(

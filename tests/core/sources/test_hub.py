@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
-import pickle
 import re
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ from tasks.core.errors import UserError
 from tasks.core.recipe import Recipe
 from tasks.core.sources import downloads, transfer
 from tests.conftest import Project
+from tests.core.model.test_checkpoint import saved, tensor
 from tests.services.hub import Fault, Hub
 
 RECIPE = "base: {hub: org/model}\n"
@@ -347,13 +345,13 @@ def test_copies_in_other_formats_are_left_out_and_said_so(
     assert set(twice) <= set(content(paths.output("m", "base")))
 
 
-def test_bin_files_without_safetensors_are_the_weights(project: Project, hub: Hub) -> None:
+def test_bin_files_without_safetensors_are_the_weights(
+    project: Project, hub: Hub, tmp_path: Path
+) -> None:
     files = model()
     del files["model.safetensors"]
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as pickled:
-        pickled.writestr("archive/data.pkl", pickle.dumps({}))
-    files["pytorch_model.bin"] = packed.getvalue()
+    packed = saved(tmp_path / "pytorch_model.bin", {"w": tensor()})
+    files["pytorch_model.bin"] = packed.read_bytes()
     hub.put("org/model", files)
     assert build(project.recipe("m", RECIPE)) == ""
     assert "pytorch_model.bin" in content(paths.output("m", "base"))
