@@ -15,6 +15,7 @@ from tasks.core.engine import inputs, manifest
 from tasks.core.errors import UserError
 from tasks.core.model import lora, safetensors
 from tasks.core.model.tensors import read
+from tasks.core.xtuner import config as settings_of
 from tests.conftest import Project
 from tests.core.model.test_checkpoint import saved, tensor
 
@@ -134,6 +135,42 @@ def test_an_argument_that_must_be_run_is_an_error(project: Project, tmp_path: Pa
         extracted(path, config)
 
 
+LORA = "model = dict(lora=dict(type=LoraConfig, r=8, lora_alpha=alpha))"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("a = dict(r=8)\nlora = dict(type=LoraConfig, **a)", "py:2: LoraConfig's a is no"),
+        ("lora = LoraConfig(8)", "py:1: LoraConfig's 8 is no"),
+        (f"alpha = 16\nalpha *= 2\n{LORA}", "py:3: LoraConfig's lora_alpha is no"),
+        (f"alpha = 16\nif True:\n    alpha = 32\n{LORA}", "py:4: LoraConfig's lora_alpha is no"),
+        (f"alpha = 16\n{LORA}\nalpha = 4", "py:2: LoraConfig's lora_alpha is no"),
+        (LORA.replace("alpha)", "{[]})"), "py:1: LoraConfig's lora_alpha is no"),
+        (f"alpha = 16\n{LORA}\nmodel['lora']['lora_alpha'] = 64", "py:3: model, .*changed here"),
+        (f"alpha = 16\n{LORA}\nmodel.update(lora=None)", "py:3: model, .*changed here"),
+        (f"alpha = 16\n{LORA}\nmodel = dict(model, r=2)", "py:3: model, .*changed here"),
+        (
+            "lora = dict(type=LoraConfig, r=8)\nmodel = dict(lora=lora)\nmodel['lora']['r'] = 4",
+            "py:3: model, .*changed here",
+        ),
+    ],
+)
+def test_settings_that_are_not_what_they_seem_are_refused(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
+    path = tmp_path / "config.py"
+    path.write_text(text)
+    with pytest.raises(UserError, match=complaint):
+        settings_of.lora(path)
+
+
+def test_a_set_of_modules_is_a_list_in_json(tmp_path: Path) -> None:
+    path = tmp_path / "config.py"
+    path.write_text("lora = LoraConfig(r=8, target_modules={'v_proj', 'q_proj'})\nother['x'] = 1\n")
+    assert settings_of.lora(path)["target_modules"] == ["q_proj", "v_proj"]
+
+
 def test_a_pickled_adapter_that_is_given_becomes_safetensors(project: Project) -> None:
     theirs = project.recipes / "m/theirs"
     theirs.mkdir(parents=True)
@@ -183,7 +220,7 @@ def test_the_checkpoint_is_the_last_or_the_one_named_or_the_chosen_one(
 
 def test_a_checkpoint_that_training_did_not_leave_is_named(project: Project, trained: Path) -> None:
     recipe = project.recipe("m", f"{TRAINED}15")
-    with pytest.raises(UserError, match=r"no iter_15\.pth; training left iter_10\.pth, iter_20"):
+    with pytest.raises(UserError, match=r"iter_15\.pth is not among .* \(iter_10\.pth, iter_20"):
         adapter.checkpoint(recipe)
 
 

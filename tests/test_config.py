@@ -300,7 +300,7 @@ def test_a_preset_s_choices_are_in_the_config_with_their_reasons(
 ) -> None:
     _, text, _ = preset(project, monkeypatch, "80 GB H100")
     compile(text, "config.py", "exec")
-    for said in ("type=FastFinetune", "type=process,", "dict(type=collate, split=4)",
+    for said in ("type=FastFinetune", "type=process,", "dict(type=collate, part=1)",
                  "batch_size = 4", "accumulative_counts = 4", "checkpoint_layers = 0",
                  "torch_dtype=torch.bfloat16", "type=OptimWrapper", "fused=True",
                  "sampler = Epochs", "count=max_epochs", "max_epochs=1)"):  # fmt: skip

@@ -208,6 +208,13 @@ CHAT = '{"conversation": %s}'
         ("agentflan", b"[" * 100_000, "nested too deep"),
         ("sharegpt", '{"conversations": [{"from": "cat", "value": ""}]}', "'from' is 'cat'"),
         ("alpaca", '{"instruction": "add"}', "'output' should be text; found 'instruction'"),
+        ("sharegpt", '{"conversations": [{"from": ["x"], "value": ""}]}', "'from' is ['x']"),
+        ("alpaca", '{"instruction": "a", "output": "b", "input": 5}', "'input' should be text"),
+        ("alpaca", '{"instruction": "a", "output": "b\\ud83d"}', r"'\ud83d' is half a character"),
+        ("alpaca", '{"instruction": "a", "output": "b", "\\ud800": 1}', "is half a character"),
+        ("alpaca", '{"instruction": "a", "output": "b", "n": [9223372036854775808]}', "64 bits"),
+        ("alpaca", '{"n": %s}' % ("9" * 5000), "thousands of digits"),
+        ("text", '{"text": "\\udfff"}', "is half a character"),
         ("text", '{"text": " \\n"}', "'text' should be text, and not empty"),
         ("text", '{"text": 5}', "'text' should be text"),
         ("text", '{"body": "b"}', "'text' should be text"),
@@ -243,6 +250,30 @@ def test_a_file_that_has_no_lines_is_named_alone(
     (piece,) = pieces.pieces(tmp_path, "text")
     program.slowly(raw, "text", piece, result)
     assert f"/{complaint}" in result.faults[0]
+
+
+def test_files_of_different_types_are_both_named(xtuner: str, tmp_path: Path) -> None:
+    chat = {"messages": [ASKED, ANSWER]}
+    lines(tmp_path / "in/a.jsonl", {**chat, "n": 2**60 + 1})
+    origin = lines(tmp_path / "in/b.jsonl", {**chat, "n": 1.5})
+    done = run(xtuner, origin, tmp_path / "cast", "openai")
+    assert done.returncode == program.DATA_FAULT, done.stderr
+    assert re.search(r"a\.jsonl and \S*b\.jsonl: rows of different types: Integer", done.stdout)
+    lines(tmp_path / "in/c.jsonl", {**chat, "n": "x"})
+    done = run(xtuner, origin, tmp_path / "unified", "openai")
+    assert done.returncode == program.DATA_FAULT, done.stderr
+    assert re.search(r"a\.jsonl and \S*c\.jsonl: rows of different types: .*n has", done.stdout)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_data(tmp_path: Path) -> None:
+    mark = b"\xef\xbb\xbf"
+    (tmp_path / "a.json").write_bytes(mark + b'[{"text": "a"}]')
+    (tmp_path / "b.jsonl").write_bytes(mark + b'{"text": "b"}\n')
+    (tmp_path / "c.txt").write_bytes(mark + b"c")
+    result, found = program.Result(), []
+    for piece in pieces.pieces(tmp_path, "text"):
+        found += program.slowly(piece.path.read_bytes(), "text", piece, result)
+    assert (found, result.faults) == ([{"text": each} for each in "abc"], [])
 
 
 def test_two_conversions_are_the_same_bytes(xtuner: str, tmp_path: Path) -> None:

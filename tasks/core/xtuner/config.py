@@ -1,12 +1,15 @@
 """Read the LoRA settings out of a rendered config, without running it.
 
 The config is what trained, also where a recipe has a template of its own; `LoraConfig`'s arguments
-are taken from its syntax tree, with the names that the file itself gives a plain value.
+are taken from its syntax tree, with the names that the file itself gives a plain value.  What the
+file changes afterwards is refused: to know it, one would have to run the file.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +38,8 @@ def lora(path: Path) -> dict[str, Any]:
     """Return LoraConfig's arguments, with PEFT's defaults for the rest.
 
     Raises:
-        UserError: there is not just one LoraConfig, or an argument is more than a plain value.
+        UserError: there is not just one LoraConfig, an argument is more than a plain value, or
+            what holds LoraConfig is changed later.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _makes_lora(node)]
@@ -43,9 +47,15 @@ def lora(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: {len(calls)} LoraConfig, expected one; say `merge: {{with: xtuner}}`"
         )
-    names = _plain_names(tree)
+    call, changed = calls[0], _changed(tree)
+    for name in sorted(_holders(tree, call) & changed.keys()):
+        raise UserError(
+            f"{path}:{changed[name]}: {name}, which holds LoraConfig, is changed here; write its "
+            "values out where it is made, or say `merge: {with: xtuner}`"
+        )
+    names = {name: value for name, value in _plain_names(tree).items() if name not in changed}
     found = {}
-    for keyword in calls[0].keywords:
+    for keyword in (*(ast.keyword(value=each) for each in call.args), *call.keywords):
         if keyword.arg != "type":
             found[str(keyword.arg)] = _value(path, keyword, names)
     return {**DEFAULTS, **found}
@@ -56,26 +66,74 @@ def _makes_lora(call: ast.Call) -> bool:
     return any(isinstance(k, ast.Name) and k.id == "LoraConfig" for k in (*kinds, call.func))
 
 
+def _changed(tree: ast.Module) -> dict[str, int]:
+    """Return the names that do not stay what they are first, and a line that changes each."""
+    times: Counter[str] = Counter()
+    found: dict[str, int] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            times[node.id] += 1
+            if times[node.id] > 1:
+                found[node.id] = node.lineno
+        elif isinstance(node, ast.Subscript | ast.Attribute):
+            if not isinstance(node.ctx, ast.Load):
+                found[_root(node)] = node.lineno
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            # A method may change what it is called of: model.update(...)
+            found[_root(node.func)] = node.lineno
+    return found
+
+
+def _holders(tree: ast.Module, call: ast.Call) -> set[str]:
+    """Return the names whose values LoraConfig is a part of."""
+    found: set[str] = set()
+    given = [n for n in ast.walk(tree) if isinstance(n, ast.Assign | ast.AnnAssign) and n.value]
+    for node in sorted(given, key=lambda n: n.lineno):
+        parts = list(ast.walk(node))
+        if call in parts or any(isinstance(p, ast.Name) and p.id in found for p in parts):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = (n for target in targets for n in ast.walk(target))
+            found |= {n.id for n in names if isinstance(n, ast.Name)}
+    return found
+
+
+def _root(node: ast.expr) -> str:
+    """Return the name that an expression such as a["b"].c begins with, if it does."""
+    while isinstance(node, ast.Subscript | ast.Attribute | ast.Call):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 def _plain_names(tree: ast.Module) -> dict[str, Any]:
-    """Return the names that are given a plain value, once, at the top of the file."""
+    """Return the names that are given a plain value at the top of the file."""
     found: dict[str, Any] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            name = node.targets[0].id
-            try:
-                found[name] = ast.literal_eval(node.value)
-            except ValueError:
-                found.pop(name, None)
+            with contextlib.suppress(TypeError, ValueError):
+                found[node.targets[0].id] = _plain(node.value)
     return found
 
 
 def _value(path: Path, keyword: ast.keyword, names: dict[str, Any]) -> Any:
-    if isinstance(keyword.value, ast.Name) and keyword.value.id in names:
-        return names[keyword.value.id]
+    what = keyword.arg or ast.unparse(keyword.value)
     try:
-        return ast.literal_eval(keyword.value)
-    except ValueError:
+        if keyword.arg is None:  # an argument without a name, or **names
+            raise ValueError
+        if isinstance(keyword.value, ast.Name) and keyword.value.id in names:
+            return names[keyword.value.id]
+        return _plain(keyword.value)
+    except (TypeError, ValueError):
         raise UserError(
-            f"{path}:{keyword.value.lineno}: LoraConfig's {keyword.arg} is no plain value; write "
-            "it out, or say `merge: {with: xtuner}`"
+            f"{path}:{keyword.value.lineno}: LoraConfig's {what} is no plain value; write it out, "
+            "or say `merge: {with: xtuner}`"
         ) from None
+
+
+def _plain(node: ast.expr) -> Any:
+    """Return what is written; a set, which JSON knows not, as a list.
+
+    Raises:
+        TypeError, ValueError: it must be run to be known.
+    """
+    value = ast.literal_eval(node)
+    return sorted(value) if isinstance(value, set) else value

@@ -26,14 +26,14 @@ if TYPE_CHECKING or __package__:
     from .dataset import file_name, finish, save
     from .pieces import Piece, lines_before, pieces
     from .quickrows import quickly
-    from .rows import Fault, decoded, parse, row, text
+    from .rows import Fault, check_held, decoded, parse, row, text
     from .texts import cut
 else:  # a program of its own, beside which these lie
     from counts import count, encoder, lengths, roles
     from dataset import file_name, finish, save
     from pieces import Piece, lines_before, pieces
     from quickrows import quickly
-    from rows import Fault, decoded, parse, row, text
+    from rows import Fault, check_held, decoded, parse, row, text
     from texts import cut
 
 DATA_FAULT = 65
@@ -46,6 +46,7 @@ SAMPLE = 2 << 20
 class Result:
     """What became of a piece; `lengths` are the tokens of the rows that were sampled."""
 
+    name: str = ""  # of the file that it is of
     faults: list[str] = field(default_factory=list)
     rows: int = 0
     roles: Counter[str] = field(default_factory=Counter)
@@ -83,7 +84,11 @@ def main() -> None:
     if faults:
         print("\n".join(faults[:MOST_FAULTS]))
         raise SystemExit(DATA_FAULT)
-    finish(Path(place), form, [each.schema for each in found], [each.digest for each in found])
+    try:
+        finish(Path(place), form, found)
+    except Fault as fault:
+        print(fault)
+        raise SystemExit(DATA_FAULT) from None
     print(json.dumps(counted(found, longest)))
 
 
@@ -107,7 +112,7 @@ def convert(
     with piece.path.open("rb") as file:
         file.seek(piece.start)
         raw = file.read(piece.end - piece.start)
-    result = Result()
+    result = Result(known_as(piece.path))
     table = quickly(raw, form) if piece.path.suffix == ".jsonl" else None
     if table is None:
         found = slowly(raw, form, piece, result)
@@ -115,7 +120,7 @@ def convert(
             return result
         try:
             table = pa.Table.from_pylist(found)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError) as error:
             result.faults = [f"{known_as(piece.path)}: rows of different types: {error}"]
             return result
     result.digest = xxhash.xxh3_128_hexdigest(raw)
@@ -147,7 +152,9 @@ def slowly(raw: bytes, form: str, piece: Piece, result: Result) -> list[dict[str
         if items is None and not item.strip():
             continue
         try:
-            found.append(row(parse(item) if items is None else item, form))
+            content = row(parse(item) if items is None else item, form)
+            check_held(content)
+            found.append(content)
         except Fault as fault:
             before = before or lines_before(piece)
             where = before + number - 1 if items is None else f"row {number}"

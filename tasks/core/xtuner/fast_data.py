@@ -90,7 +90,7 @@ class Epochs(DefaultSampler):  # type: ignore[misc]  # mmengine is untyped
         return self.count * int(super().__len__())
 
 
-def collate(rows: Sequence[dict[str, Any]], split: int = 1) -> dict[str, Any]:
+def collate(rows: Sequence[dict[str, Any]], part: int | None = None) -> dict[str, Any]:
     """Return one row for the model out of a batch.
 
     Tokens that something is learned from have a target, the next one of the same conversation, and
@@ -100,7 +100,7 @@ def collate(rows: Sequence[dict[str, Any]], split: int = 1) -> dict[str, Any]:
     all may be made of fewer.
 
     Args:
-        split: of how many batches it is made.
+        part: how many rows are one of those; all of them where it is not said.
     """
     spans = [span for row in rows for span in row.get("spans") or [len(row["input_ids"])]]
     ids = torch.tensor([i for row in rows for i in row["input_ids"]])
@@ -108,7 +108,7 @@ def collate(rows: Sequence[dict[str, Any]], split: int = 1) -> dict[str, Any]:
     ends = torch.tensor([0, *spans]).cumsum(0).to(torch.int32)
     targets = torch.cat([labels[1:], torch.tensor([IGNORED])])
     targets[ends[1:].long() - 1] = IGNORED
-    counts = _counts(targets, [len(row["input_ids"]) for row in rows], split)
+    counts = _counts(targets, [len(row["input_ids"]) for row in rows], part or len(rows))
     learned = (targets != IGNORED).nonzero()[:, 0]
     data = {
         "input_ids": ids[None],
@@ -122,12 +122,11 @@ def collate(rows: Sequence[dict[str, Any]], split: int = 1) -> dict[str, Any]:
     return {"data": data, "data_samples": None}
 
 
-def _counts(targets: torch.Tensor, lengths: list[int], split: int) -> torch.Tensor:
+def _counts(targets: torch.Tensor, lengths: list[int], size: int) -> torch.Tensor:
     """Return among how many each token's loss is divided: the targets of its part, and the parts.
 
     Whole numbers, as DeepSpeed rounds a batch's fractions to its own dtype.
     """
-    size = max(1, -(-len(lengths) // split))
     parts = [sum(lengths[first : first + size]) for first in range(0, len(lengths), size)]
     counts = torch.ones_like(targets)
     for part, found in zip(counts.split(parts), targets.split(parts), strict=True):

@@ -5,6 +5,7 @@ Part of the program convert.py, which runs inside the xtuner toolchain.
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ def pieces(origin: Path, form: str) -> Iterator[Piece]:
 def is_array(path: Path) -> bool:
     """Return whether a .json file is a list of rows; others describe the dataset."""
     with path.open("rb") as file:
-        return file.read(64).lstrip().startswith(b"[")
+        return file.read(64).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
 
 
 def lines_before(piece: Piece) -> int:

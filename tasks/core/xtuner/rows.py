@@ -32,14 +32,18 @@ def parse(line: bytes) -> Any:
         return json.loads(decoded(line), object_pairs_hook=_no_twice)
     except json.JSONDecodeError as error:
         raise Fault(f"not JSON at column {error.colno}: {error.msg}") from None
+    except Fault:
+        raise
+    except ValueError:  # of Python's int
+        raise Fault("a number has thousands of digits; write it as text") from None
     except RecursionError:
         raise Fault("not JSON that can be read: nested too deep") from None
 
 
 def decoded(raw: bytes) -> str:
-    """Return what bytes say in UTF-8."""
+    """Return what bytes say in UTF-8, without a byte order mark."""
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise Fault(f"not UTF-8 at byte {error.start}; save the file as UTF-8") from None
 
@@ -68,6 +72,25 @@ def text(content: Any) -> dict[str, Any]:
     return {"text": content}
 
 
+def check_held(row: dict[str, Any]) -> None:
+    """Refuse what JSON can say and a dataset cannot hold."""
+    left: list[Any] = [row]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            left += [*value, *value.values()]
+        elif isinstance(value, list):
+            left += value
+        elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+            raise Fault("a number has more than 64 bits; write it as text")
+        elif isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                half = ascii(value[error.start])
+                raise Fault(f"{half} is half a character; correct the text") from None
+
+
 def _chat(content: dict[str, Any], form: str) -> tuple[Any, dict[str, Any]]:
     key = KEYS[form]
     if key not in content:
@@ -83,18 +106,20 @@ def _chat(content: dict[str, Any], form: str) -> tuple[Any, dict[str, Any]]:
 
 
 def _spoken(position: int, message: Any) -> dict[str, Any]:
-    if not isinstance(message, dict) or message.get("from") not in SPEAKERS:
-        who = message.get("from") if isinstance(message, dict) else message
+    who = message.get("from") if isinstance(message, dict) else message
+    if not isinstance(message, dict) or not isinstance(who, str) or who not in SPEAKERS:
         known = ", ".join(SPEAKERS)
         raise Fault(f"conversations[{position}]: 'from' is {who!r}; one of {known}")
-    return {"role": SPEAKERS[message["from"]], "content": message.get("value")}
+    return {"role": SPEAKERS[who], "content": message.get("value")}
 
 
 def _alpaca(content: dict[str, Any], form: str) -> tuple[Any, dict[str, Any]]:
     for key in ("instruction", "output"):
         if not isinstance(content.get(key), str):
             raise Fault(f"'{key}' should be text; found {', '.join(map(repr, content))}")
-    parts = [content["instruction"], content.get("input") or ""]
+    if not isinstance(content.get("input"), str | None):
+        raise Fault("'input' should be text, or left out")
+    parts = [content["instruction"], content.get("input")]
     messages = [
         {"role": "user", "content": "\n".join(part for part in parts if part)},
         {"role": "assistant", "content": content["output"]},
@@ -122,5 +147,5 @@ def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-        raise Fault(f"key '{twice}' is given twice in one object")
+        raise Fault(f"key {twice!r} is given twice in one object")
     return found

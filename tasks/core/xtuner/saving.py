@@ -5,7 +5,6 @@ training.py puts this into mmengine's and DeepSpeed's own functions, in its proc
 
 from __future__ import annotations
 
-import re
 import sys
 from collections import OrderedDict
 from pathlib import Path
@@ -16,7 +15,6 @@ if TYPE_CHECKING or __package__:
 else:  # inside the toolchain, where it lies beside this
     import wholefiles
 
-NAME = re.compile(r"iter_(\d+)\.pth")
 # What a checkpoint may not hold, so that equal trainings leave equal checkpoints.
 UNREPEATABLE = ("time", "experiment_name", "cfg", "last_ckpt")
 TIMINGS = ("time", "data_time", "tflops", "tokens_per_sec", "memory", "eta")
@@ -29,7 +27,7 @@ def newest(folder: Path, every: int = 1) -> Path | None:
         every: after how many iterations weights are changed: one saved in between has lost the
             gradients of a part of its step, and is taken only where there is no other.
     """
-    found = {int(m[1]): p for p in folder.glob("iter_*.pth") if (m := NAME.fullmatch(p.name))}
+    found = wholefiles.numbered(folder)
     whole = [number for number in found if number % every == 0] or list(found)
     return found[max(whole)] if whole else None
 
@@ -60,6 +58,7 @@ def prepare(owner: str) -> None:
     MessageHub.load_state_dict = load
     CheckpointHook.before_save_checkpoint = before_save
     CheckpointHook.after_load_checkpoint = after_load
+    CheckpointHook.before_train = wholefiles.dropping_late(CheckpointHook.before_train)
     CheckpointHook._save_checkpoint_with_step = wholefiles.dropping_last(
         CheckpointHook._save_checkpoint_with_step
     )

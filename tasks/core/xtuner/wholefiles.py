@@ -10,12 +10,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+NAME = re.compile(r"iter_(\d+)\.pth")
 ASIDE = ".part"
+
+
+def numbered(folder: Path) -> dict[int, Path]:
+    """Return a folder's checkpoints by their iterations."""
+    return {int(m[1]): p for p in folder.glob("iter_*.pth") if (m := NAME.fullmatch(p.name))}
 
 
 def dropping_last(save: Callable[..., None]) -> Callable[..., None]:
@@ -32,6 +39,26 @@ def dropping_last(save: Callable[..., None]) -> Callable[..., None]:
             remove(Path(path))
 
     return save_then_drop
+
+
+def dropping_late(begin: Callable[..., None]) -> Callable[..., None]:
+    """Return CheckpointHook's start with what a killed training did not come to remove.
+
+    The checkpoint that is gone on from knows which older ones were to stay beside it.
+    """
+
+    def begin_then_drop(self: Any, runner: Any) -> None:
+        from mmengine.dist import is_main_process
+
+        begin(self, runner)
+        kept = list(self.keep_ckpt_ids) if self.max_keep_ckpts > 0 else []
+        if kept and not self.by_epoch and is_main_process():
+            for number, path in numbered(Path(self.out_dir)).items():
+                # Newer ones, saved in the middle of a step, are written again.
+                if number < kept[-1] and number not in kept:
+                    remove(path)
+
+    return begin_then_drop
 
 
 class Keeping:

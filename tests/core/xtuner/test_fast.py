@@ -36,8 +36,11 @@ def test_a_packed_row_learns_what_its_conversations_teach_one_by_one(
     assert apart < 1e-5
 
 
-def test_a_batch_that_the_recipe_says_weighs_tokens_as_xtuner_does(found: dict[str, Any]) -> None:
-    slow, fast, apart = found["one batch"]
+@pytest.mark.parametrize("what", ["one batch", "rows left"])
+def test_a_batch_that_the_recipe_says_weighs_tokens_as_xtuner_does(
+    found: dict[str, Any], what: str
+) -> None:
+    slow, fast, apart = found[what]
     assert fast == pytest.approx(slow, rel=1e-6)
     assert apart < 1e-5
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +74,91 @@ def test_a_file_that_cannot_be_written_whole_does_not_get_its_name(tmp_path: Pat
         wholefiles.put(None, b"second", path)
 
     assert path.read_bytes() == b"first"
+
+
+# mmengine's own hook and what it remembers, killed before it removes, and gone on with.
+RESUMED = """
+import json, sys, types
+from pathlib import Path
+
+import torch
+
+sys.path.append(sys.argv[1])
+import saving, wholefiles
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import MessageHub
+
+
+class Runner:
+    logger = types.SimpleNamespace(info=print)
+
+    def __init__(self, place, form, kept=None):
+        self.work_dir, self.form = str(place), form
+        self.message_hub = MessageHub(str(place))
+        if kept:
+            self.message_hub.update_info("keep_ckpt_ids", kept)
+
+    def save_checkpoint(self, folder, name, *rest, **options):
+        path = Path(folder, name)
+        if self.form == "folders":
+            path.mkdir()
+            path = path / "states.pt"
+        torch.save(self.message_hub.runtime_info.get("keep_ckpt_ids"), path)
+
+
+def begun(runner, most):
+    hook = CheckpointHook(by_epoch=False, max_keep_ckpts=most)
+    hook.before_train(runner)
+    return hook
+
+
+def killed(path):
+    raise KeyboardInterrupt
+
+
+def gone_on(place, most, form):
+    first = Runner(place, form)
+    hook = begun(first, most)
+    for step in (4, 8, 12):
+        hook._save_checkpoint_with_step(first, step, {})
+    remove, wholefiles.remove = wholefiles.remove, killed
+    try:
+        hook._save_checkpoint_with_step(first, 16, {})
+    except KeyboardInterrupt:
+        pass
+    wholefiles.remove = remove
+    torch.save(None, place / "iter_18.pth")  # in the middle of a step: not what is gone on from
+    before = names(place)
+    saved = place / "iter_16.pth"
+    begun(Runner(place, form, torch.load(saved / "states.pt" if saved.is_dir() else saved)), most)
+    return before, names(place)
+
+
+def names(place):
+    return sorted(int(path.stem[5:]) for path in place.glob("iter_*.pth"))
+
+
+saving.prepare("x")
+found = []
+for number, (most, form) in enumerate(json.loads(sys.argv[3])):
+    place = Path(sys.argv[2], str(number))
+    place.mkdir()
+    found.append(gone_on(place, most, form))
+print(json.dumps(found))
+"""
+
+
+def test_what_a_killed_training_did_not_come_to_remove_goes_when_it_is_gone_on_with(
+    xtuner: str, tmp_path: Path
+) -> None:
+    here, cases = str(Path(wholefiles.__file__).parent), [(2, "files"), (1, "folders"), (-1, "all")]
+    done = subprocess.run(
+        [xtuner, "-c", RESUMED, here, str(tmp_path), json.dumps(cases)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [
+        [[8, 12, 16, 18], [12, 16, 18]],
+        [[12, 16, 18], [16, 18]],
+        [[4, 8, 12, 16, 18], [4, 8, 12, 16, 18]],
+    ]
