@@ -235,3 +235,21 @@ def test_a_failure_ends_with_what_ran_and_how_long(project: Project, model: Path
     assert time.monotonic() - started < 30
     assert done.stdout.splitlines()[-1].startswith("1 task ran in 0.")
     assert done.stdout.splitlines()[-1].endswith(", 1 failed")
+
+
+def test_what_waits_for_a_failure_is_not_counted_as_failed(project: Project, model: Path) -> None:
+    (project.recipes / "m/empty").mkdir(parents=True)
+    model.write_text("base: {path: empty}\n")
+    done = doit("-c", "archive:m", build=project.build, recipes=project.recipes)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1].endswith(", 1 failed, 1 could not begin")
+
+
+def test_a_model_that_is_cleaned_has_no_results_left(project: Project, model: Path) -> None:
+    doit("m", build=project.build, recipes=project.recipes)
+    tried = doit("clean", "--dry-run", "m", build=project.build, recipes=project.recipes)
+    assert tried.returncode == 0
+    assert (project.build / "m/image").exists()
+    done = doit("clean", "m", build=project.build, recipes=project.recipes)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list((project.build / "m").glob("*/manifest.json")) == []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from doit.reporter import ConsoleReporter
 
@@ -19,63 +21,65 @@ if TYPE_CHECKING:
 # Seconds after which work that goes on is worth a line where lines stay.
 SILENCE = 60.0
 _told = time.monotonic()
-# The task that a thread works on, where tasks run side by side.
+# The task that a thread works on, and whether it is the only one that runs.
 _task = threading.local()
+_is_alone = True
+# Whether another program reads stdout.
+_is_aside = False
 
 
 def start(task: str) -> None:
     """Note the task that this thread works on, so that its lines can be told from others'."""
-    global _told
+    global _told, _is_alone
     _task.name, _told = task, time.monotonic()
+    # doit runs tasks side by side in threads of its own.
+    _is_alone = threading.current_thread() is threading.main_thread()
+
+
+def same_task() -> Callable[[], None]:
+    """Return what makes another thread work on this one's task: the initializer of a pool."""
+    return partial(setattr, _task, "name", getattr(_task, "name", ""))
+
+
+@contextmanager
+def aside(wanted: bool) -> Iterator[None]:
+    """Leave stdout to other programs, if wanted: lines go to stderr meanwhile."""
+    global _is_aside
+    before, _is_aside = _is_aside, wanted
+    try:
+        yield
+    finally:
+        _is_aside = before
 
 
 def say(text: str) -> None:
     """Print a line at once; where tasks run side by side, with the task's name."""
-    name = "" if _is_alone() else f"   {getattr(_task, 'name', '')}: "
-    print(f"{name}{text.strip()}" if name else text, flush=True)
+    name = "" if _is_alone else f"   {getattr(_task, 'name', '')}: "
+    print(f"{name}{text.strip()}" if name else text, file=_stream(), flush=True)
 
 
 def status(text: str) -> None:
     """Show progress: in place on a terminal, where it will be overwritten; else a line at times."""
     global _told
-    if sys.stdout.isatty() and _is_alone():
-        print(f"\r\033[K   {text}", end="", flush=True)
+    if _stays_in_place():
+        print(f"\r\033[K   {text}", end="", file=_stream(), flush=True)
     elif time.monotonic() - _told >= SILENCE:
         _told = time.monotonic()
         say(f"   {text}")
 
 
-def _is_alone() -> bool:
-    return threading.current_thread() is threading.main_thread()
-
-
 def clear() -> None:
     """Take the progress line away."""
-    if sys.stdout.isatty() and _is_alone():
-        print("\r\033[K", end="", flush=True)
+    if _stays_in_place():
+        print("\r\033[K", end="", file=_stream(), flush=True)
 
 
-class _Unheard(io.FileIO):
-    """A descriptor that swallows what nobody reads any more."""
-
-    def write(self, content: Any) -> int:
-        """Write, or pretend to once the reader has gone."""
-        try:
-            return super().write(content)
-        except BrokenPipeError:
-            return len(content)
+def _stays_in_place() -> bool:
+    return _is_alone and _stream().isatty()
 
 
-def outlive_reader() -> None:
-    """Go on when whoever reads our output leaves: `doit ... | head` stops no training."""
-    sys.stdout.flush()
-    raw = _Unheard(sys.stdout.fileno(), "w", closefd=False)
-    sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(raw),
-        encoding=sys.stdout.encoding,
-        errors=sys.stdout.errors,
-        line_buffering=raw.isatty(),
-    )
+def _stream() -> TextIO:
+    return sys.stderr if _is_aside else sys.stdout
 
 
 def duration(seconds: float) -> str:
@@ -161,7 +165,12 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit is untyped
         if self.ran:
             plural = "s" if self.ran != 1 else ""
             took = duration(time.monotonic() - self.started)
-            outcome = f", {len(self.failures)} failed" if self.failures else ""
-            self.write(f"{self.ran} task{plural} ran in {took}{outcome}\n")
+            self.write(f"{self.ran} task{plural} ran in {took}{self._outcome()}\n")
         elif not self.failures and not self.runtime_errors and not sys.exc_info()[0]:
             untouched.note(sys.argv[1:], self.said)
+
+    def _outcome(self) -> str:
+        """Return how many tasks failed, and how many waited for one that did."""
+        kept = sum(f["exception"].get_name() == "UnmetDependency" for f in self.failures)
+        failed = len(self.failures) - kept
+        return f", {failed} failed" * bool(failed) + f", {kept} could not begin" * bool(kept)

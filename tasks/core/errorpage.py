@@ -47,9 +47,9 @@ PARTS = (
     ),
     ("Adapter and merge", r"(adapter|merge)\.py|core/model/.*"),
     ("Evaluation", r"evaluate\.py|core/evaluation/.*"),
-    ("Images and registries", r"(dockerfile|image|push)\.py|core/(image/.*|modelfiles)\.py"),
+    ("Images and registries", r"(dockerfile|image|push)\.py|core/image/.*"),
     ("S3 and the stores", r"(upload|archive)\.py|core/(s3/.*|engine/(shared|store|digests)\.py)"),
-    ("Model centre and catalogue", r"onboard\.py|core/(catalog|kubernetes)\.py"),
+    ("Model centre and catalogue", r"onboard\.py|core/(catalog\.py|kubernetes/.*)"),
     (
         "Containers and servers",
         r"core/(pins|identity|serving/(address|container|webapi)|engine/shipping)\.py",

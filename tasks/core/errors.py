@@ -49,9 +49,16 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def beside(path: Path) -> str:
     """Return a guess at what a path that is not there should be: what lies in its folder."""
     try:
-        return nearest(path.name, (each.name for each in path.parent.iterdir()))
+        return nearest(path.name, {each.name for each in path.parent.iterdir()} - {path.name})
     except OSError:
         return ""
+
+
+def instead(path: Path) -> str:
+    """Return what lies at a path where something else is wanted, or nothing."""
+    if path.is_file() or path.is_dir():
+        return ", but a folder" if path.is_dir() else ", but a file"
+    return ", but a link that leads nowhere" if path.is_symlink() else ""
 
 
 def refused(error: OSError, build: Path) -> str:

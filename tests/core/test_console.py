@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -86,3 +88,39 @@ def test_progress_shows_in_place_on_a_terminal(
     console.status("half")
     console.clear()
     assert screen.getvalue() == "\r\033[K   half\r\033[K"
+
+
+def test_progress_of_a_pool_shows_in_place_where_its_task_runs_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    console.start("base:m")
+    monkeypatch.setattr(sys, "stdout", screen := Screen())
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(console.status, "half").result()
+    assert screen.getvalue() == "\r\033[K   half"
+
+
+def test_a_pool_speaks_for_the_task_that_made_it(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        console.start("base:m")
+        with ThreadPoolExecutor(1, initializer=console.same_task()) as pool:
+            pool.submit(console.say, "   half").result()
+
+    one_of_several = threading.Thread(target=work)
+    one_of_several.start()
+    one_of_several.join()
+    console.start("")
+    assert capsys.readouterr().out == "   base:m: half\n"
+
+
+def test_stdout_is_left_to_other_programs_where_they_read_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.start("check")
+    monkeypatch.setattr(console, "SILENCE", 0.0)
+    with console.aside(True):
+        console.status("reading")
+        console.say("thrown away")
+    console.say("all is well")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("all is well\n", "   reading\nthrown away\n")

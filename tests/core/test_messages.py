@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,16 @@ ALL = messages()
 def test_the_page_has_every_message_of_the_code() -> None:
     """After an edit of a message: python -m tasks.core.errorpage."""
     assert errorpage.PAGE.read_text("utf-8") == errorpage.page()
+
+
+def test_every_name_in_the_parts_of_the_page_finds_modules() -> None:
+    """A module that moved would fall to another part unseen."""
+    modules = [path.relative_to("tasks").as_posix() for path in Path("tasks").rglob("*.py")]
+    for part, pattern in errorpage.PARTS:
+        found = [module for module in modules if re.fullmatch(pattern, module)]
+        for name in set(re.findall(r"[a-z0-9]{2,}", pattern)):
+            without = re.sub(rf"\b{name}\b", "gone", pattern)
+            assert not all(re.fullmatch(without, module) for module in found), (part, name)
 
 
 def test_every_message_says_what_to_do() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from doit.cmdparse import CmdParse, CmdParseError
 from doit.exceptions import InvalidCommand
 
+from .. import console
 from ..engine import pipeline
 from ..errors import LoadError, nearest
 from . import terminal
@@ -33,8 +34,10 @@ class AnyOrder:
             terminal.write([helping.text(self)])
             return 0
         ordered = options_first(self.cmdparser, words, self.name)
+        is_json = "--json" in ordered[: ordered.index("--")]
         try:
-            return super().parse_execute(ordered)  # type: ignore[misc]  # doit's, or a class's
+            with console.aside(is_json):
+                return super().parse_execute(ordered)  # type: ignore[misc]  # doit's, or a class's
         except CmdParseError as error:
             what = str(error).splitlines()[-1]
             raise LoadError([f"{self.name}: {what}; see `doit help {self.name}`"]) from None

@@ -7,6 +7,7 @@ from typing import Any
 from doit.cmd_help import Help as DoitHelp
 from doit.cmdparse import CmdParse
 
+from ..errors import LoadError, nearest
 from . import terminal
 
 GROUPS = {
@@ -28,6 +29,8 @@ SAID = {"clean": "remove results, logs and unfinished work"}
 HIDDEN = frozenset("dumpdb forget ignore reset-dep run strace tabcompletion".split())
 # doit's memory and its choice of files: here manifests say what is fresh.
 POINTLESS = ("DB backend", "doit core", "task loader")
+# Processes would share nothing of what tasks tell each other: dodo.py has threads.
+FIXED = ("par_type",)
 
 
 class Help(DoitHelp):  # type: ignore[misc]  # doit is untyped
@@ -42,8 +45,18 @@ class Help(DoitHelp):  # type: ignore[misc]  # doit is untyped
             command = self.cmds[args[0]](cmds=self._cmds, **self.init_kwargs)
             terminal.write([text(command)])
             return 0
+        if len(args) == 1 and args[0] != "task":
+            self._tell_task(params, args)
+            return 0
         code: int = super().execute(params, args)
         return code
+
+    def _tell_task(self, params: Any, args: list[str]) -> None:
+        # Past doit's own `execute`, which takes a fault in a recipe for a question about all.
+        if not super(DoitHelp, self).execute(params, args):
+            known = [*self.cmds, *(task.name for task in self.task_list)]
+            guess = nearest(args[0], known) or "; `doit help` shows the commands"
+            raise LoadError([f"help: '{args[0]}' is neither a command nor a task{guess}"])
 
     def print_usage(self, cmds: Any) -> None:
         """Print all commands, a line each."""
@@ -61,7 +74,11 @@ class Help(DoitHelp):  # type: ignore[misc]  # doit is untyped
 def text(command: Any) -> str:
     """Return how a command is used."""
     command.bin_name = _program(command.bin_name)
-    options = [each for each in command.cmdparser.options if each.section not in POINTLESS]
+    options = [
+        each
+        for each in command.cmdparser.options
+        if each.section not in POINTLESS and each.name not in FIXED
+    ]
     command._cmdparser = CmdParse(options)  # where doit keeps it, once it is made
     found: str = command.help()
     return found

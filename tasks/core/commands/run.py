@@ -6,11 +6,16 @@ import functools
 from typing import Any
 
 from doit.cmd_run import Run as DoitRun
+from doit.cmd_run import opt_verbosity
 
 from ..engine import missing
 from ..errors import LoadError
 from .anyorder import AnyOrder
 from .selection import named
+
+# doit's own default is 1; pyproject.toml sets ours.
+VERBOSITY = {**opt_verbosity, "help": opt_verbosity["help"].replace("default: 1", "default: 2")}
+OPTIONS = tuple(VERBOSITY if each is opt_verbosity else each for each in DoitRun.cmd_options)
 
 
 class Run(AnyOrder, DoitRun):  # type: ignore[misc]  # doit is untyped
@@ -20,6 +25,7 @@ class Run(AnyOrder, DoitRun):  # type: ignore[misc]  # doit is untyped
     """
 
     doc_purpose = "build tasks; what `doit` does without a command"
+    cmd_options = OPTIONS
 
     @functools.wraps(DoitRun._execute)  # doit goes by the names of its arguments
     def _execute(self, **options: Any) -> int:
@@ -27,5 +33,5 @@ class Run(AnyOrder, DoitRun):  # type: ignore[misc]  # doit is untyped
             found = missing.faults(named(self.task_list, self.sel_tasks))
             if found:
                 raise LoadError(found)
-        code: int = super()._execute(**options)
-        return code
+        # doit says 2 where a task could not begin after one that failed; for us both are 1.
+        return int(super()._execute(**options) > 0)

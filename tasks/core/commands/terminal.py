@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -11,6 +12,9 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
+
+from .. import unheard
+from ..errors import LoadError
 
 COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1, "faint": 2}
 ESCAPES = re.compile(r"\033\[[0-9;]*m")
@@ -25,7 +29,7 @@ LEAST_ROOM = 20
 def is_coloured(stream: TextIO) -> bool:
     """Return whether a stream is a terminal that shows colours; see no-color.org."""
     wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return wanted and stream.isatty()
+    return wanted and stream is not None and stream.isatty()
 
 
 def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
@@ -37,7 +41,8 @@ def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
 
 def columns() -> int | None:
     """Return how wide the terminal is; None where stdout is none and lines have no end."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return shutil.get_terminal_size().columns if is_terminal else None
 
 
 def width(text: str) -> int:
@@ -86,11 +91,28 @@ def table(rows: Iterable[Sequence[str]], gap: int = 2, indent: int = 0) -> list[
 
 
 def write(lines: Iterable[str]) -> None:
-    """Print lines; when nobody reads them any more, as with `| head`, end without a word."""
+    """Print lines; when nobody reads them any more, as with `| head`, end without a word.
+
+    Raises:
+        LoadError: they do not arrive, for another reason.
+    """
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    for line in lines:
-        print(line)
-    sys.stdout.flush()
+    if sys.stdout is None:  # closed by whoever started us
+        return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+    except OSError as error:
+        raise _lost(error) from None
+    if swallowed := unheard.lost():
+        raise _lost(swallowed)
+
+
+def _lost(error: OSError) -> LoadError:
+    return LoadError([f"stdout: {error.strerror}; write it elsewhere"])
 
 
 def write_json(value: Any) -> None:

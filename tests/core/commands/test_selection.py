@@ -198,6 +198,25 @@ def test_every_command_has_help(command: str) -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_help_on_run_has_our_defaults() -> None:
+    text = doit("help", "run", build=None).stdout
+
+    assert "[default: 2]" in text
+    assert "--parallel-type" not in text
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [("plam", "perhaps you meant 'plan'?"), ("zzzzz", "; `doit help` shows the commands")],
+)
+def test_help_on_what_is_not_there_is_refused(built: Project, word: str, said: str) -> None:
+    done = doit("help", word, build=built.build, recipes=built.recipes)
+
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"'{word}' is neither a command nor a task" in done.stderr
+    assert said in done.stderr
+
+
 @pytest.mark.parametrize("word", ["help", "--help", "-h"])
 def test_help_is_found_by_all_its_names(word: str) -> None:
     done = subprocess.run(["./doitw", word], cwd=ROOT, capture_output=True, text=True)
