@@ -100,25 +100,10 @@ def checkpoint(recipe: Recipe) -> Path:
     if path:
         return path
     if recipe.chooses:
-        return left(recipe, _fact(recipe, "select", "checkpoint"))
-    return left(
-        recipe, *checkpoints.numbers(recipe.checkpoint, _fact(recipe, "train", "iterations"))
-    )
-
-
-def left(recipe: Recipe, number: int) -> Path:
-    """Return a checkpoint that training left.
-
-    Raises:
-        UserError: it did not leave that one.
-    """
-    path = paths.output(recipe.name, "train") / f"iter_{number}.pth"
-    if not path.exists():
-        there = ", ".join(each.name for each in checkpoints.all_in(path.parent))
-        raise UserError(
-            f"{recipe.file}: checkpoint: no {path.name}; training left {there}; take one of them"
-        )
-    return path
+        number = _fact(recipe, "select", "checkpoint")
+    else:
+        (number,) = checkpoints.numbers(recipe.checkpoint, _fact(recipe, "train", "iterations"))
+    return checkpoints.left(recipe, paths.output(recipe.name, "train"), number)
 
 
 def _fact(recipe: Recipe, stage: str, name: str) -> int:

@@ -83,7 +83,7 @@ def candidates(recipe: Recipe) -> list[Path]:
     if recipe.checkpoint == "best":
         return there
     named = checkpoints.numbers(recipe.checkpoint, checkpoints.number(there[-1]))
-    return [adapter.left(recipe, number) for number in named]
+    return [checkpoints.left(recipe, folder, number) for number in named]
 
 
 def _answers(recipe: Recipe, asked: list[Prompt], path: Path, folder: Path) -> Answers:

@@ -17,6 +17,7 @@ from .core.recipe import Recipe
 from .core.sections import ZERO, Train
 from .core.training import checkpoints, losscurve, trainlog
 from .core.training.trainlog import Record
+from .core.xtuner import saving
 
 VERSION = 2
 # A killed training goes on from its newest checkpoint, in the folder where it was.
@@ -42,8 +43,18 @@ def task(recipe: Recipe) -> TaskDict:
             *([job.own_zero] if zero and zero not in ZERO else []),
         ],
         "task_dep": ["toolchain:xtuner"],
-        "targets": [f"iter_{number}.pth" for number in numbers],
+        "targets": _left(recipe, [f"iter_{number}.pth" for number in numbers]),
     }
+
+
+def _left(recipe: Recipe, names: list[str]) -> list[str]:
+    """Return checkpoints without those that a finished training did not leave.
+
+    What lacks only these is fresh: the stage that takes one refuses it.
+    """
+    folder = paths.output(recipe.name, "train")
+    done = paths.manifest(recipe.name, "train").exists()
+    return [name for name in names if not done or (folder / name).exists()]
 
 
 def key(recipe: Recipe) -> dict[str, Any]:
@@ -71,7 +82,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     checkpoints.drop_broken(folder)
     # In the scratch folder, as it belongs to this key; `_keep_results` takes it away.
     history = History(folder)
-    for line in (job.shape(), *preset.expected(recipe, choice)):
+    for line in (job.shape(), *preset.expected(recipe, choice), *_goes_on(job)):
         console.say(f"   {line}")
     try:
         launching.run(job, _follower(history, job.train))
@@ -87,6 +98,13 @@ def run(recipe: Recipe, folder: Path) -> Facts:
         "batch": job.effective_batch,
         "loss": last.values["loss"],
     }
+
+
+def _goes_on(job: Job) -> list[str]:
+    """Return a line on the checkpoint that a stopped training goes on from, if there is one."""
+    train = job.train
+    found = saving.newest(job.folder, train.accumulative_counts * train.sequence_parallel_size)
+    return [f"goes on from {found.name}"] if found else []
 
 
 def _follower(history: Any, train: Train) -> Any:
@@ -139,13 +157,7 @@ def _check_checkpoints(recipe: Recipe, last: Record, folder: Path, log: Path) ->
             f"(checkpoints: {there}); see {log}, and run doit again to go on"
         )
     for number in checkpoints.numbers(recipe.checkpoint, last.total):
-        path = folder / f"iter_{number}.pth"
-        if path.name not in names:
-            raise UserError(
-                f"{path.name} is not among the checkpoints that training left ({there}); "
-                "mend checkpoint, train.save_steps or train.save_total_limit"
-            )
-        export.load(path)
+        export.load(checkpoints.left(recipe, folder, number))
 
 
 def _keep_results(records: Sequence[Record], folder: Path) -> None:

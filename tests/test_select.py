@@ -123,7 +123,7 @@ def test_a_checkpoint_that_is_not_there_is_named_before_any_is_merged(
 ) -> None:
     models = Models(monkeypatch, {})
     said = act(trained.recipe("m", TEXT % "" + "[10, 15]"))
-    assert said.startswith(f"{trained.recipes}/m.yaml: checkpoint: no iter_15.pth; training left")
+    assert said.startswith(f"{trained.recipes}/m.yaml: checkpoint: iter_15.pth is not among")
     assert models.asked == []
 
 

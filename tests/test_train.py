@@ -13,6 +13,7 @@ from tasks import train
 from tasks.core import paths, settings
 from tasks.core.engine import inputs, pools
 from tasks.core.errors import UserError
+from tasks.core.launching.job import Job
 from tasks.core.toolchains import torchbuild
 from tasks.core.training.trainlog import Record
 
@@ -97,7 +98,7 @@ def test_a_wanted_checkpoint_that_is_not_there_is_a_failure(
     made = project.recipe("m", f"{RECIPE}checkpoint: 8\n")
     (tmp_path / "iter_20.pth").write_bytes(b"")
 
-    with pytest.raises(UserError, match=r"iter_8.pth is not among .* left .iter_20.pth."):
+    with pytest.raises(UserError, match=r"iter_8.pth is not among .* leaves .iter_20.pth."):
         train._check(made, [record(20)], tmp_path, tmp_path / "train.log")
 
 
@@ -115,6 +116,29 @@ def test_a_wanted_checkpoint_that_cannot_be_loaded_is_a_failure(
 def test_the_last_checkpoint_is_a_target_where_its_number_is_known(project: Project) -> None:
     assert train.task(project.recipe("m", RECIPE))["targets"] == ["iter_24.pth"]
     assert train.task(project.recipe("n", f"{RECIPE}checkpoint: 8\n"))["targets"] == ["iter_8.pth"]
+
+
+def test_a_checkpoint_that_was_not_left_makes_no_training_run(project: Project) -> None:
+    project.result("m", "train", {"iter_24.pth": b""}, {"iterations": 24})
+
+    assert train.task(project.recipe("m", RECIPE))["targets"] == ["iter_24.pth"]
+    assert train.task(project.recipe("m", f"{RECIPE}checkpoint: 9\n"))["targets"] == []
+
+
+@pytest.mark.parametrize(
+    ("saved", "said"),
+    [((), []), ((4, 8), ["goes on from iter_8.pth"]), ((8, 9), ["goes on from iter_8.pth"])],
+)
+def test_a_training_says_from_where_it_goes_on(
+    project: Project, tmp_path: Path, saved: tuple[int, ...], said: list[str]
+) -> None:
+    """A checkpoint amid a step, of two batches here, is not the one."""
+    for number in saved:
+        (tmp_path / f"iter_{number}.pth").write_bytes(b"")
+    made = project.recipe("m", RECIPE)
+    assert made.train
+
+    assert train._goes_on(Job(made, made.train, tmp_path)) == said
 
 
 def test_losses_are_kept_without_their_times(tmp_path: Path) -> None:
@@ -143,6 +167,7 @@ def test_a_killed_training_ends_with_the_bytes_of_an_undisturbed_one(bench: Benc
     doit("train:m", build=undisturbed, recipes=bench.recipes, xtuner=bench.xtuner)
 
     assert second.returncode == 0, second.stderr
+    assert "   goes on from iter_" in second.stdout
     assert "resumed epoch: 0, iter: " in bench.log("m")
     for stage in ("convert", "config", "train"):
         own, other = (b / "m" / stage / "manifest.json" for b in (bench.build, undisturbed))

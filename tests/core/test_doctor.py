@@ -139,10 +139,31 @@ def test_programs_are_run_not_only_found(
     assert seen["Slurm"].what == "debug*: 2 idle"
     program(tmp_path, "nvidia-smi", "raise SystemExit('no driver')")
     program(tmp_path, "sinfo", "import time; time.sleep(60)")
+    use(monkeypatch, launcher="slurm")
     monkeypatch.setattr(machine, "PATIENCE", 0.3)
     seen = found()
     assert seen["GPUs"].what.startswith("nvidia-smi fails (1): no driver; the driver does not")
     assert "sinfo says nothing for 0 s; does slurmctld run" in seen["Slurm"].what
+
+
+def test_a_program_that_nothing_asks_for_is_no_fault(
+    bare: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path, "docker", "raise SystemExit('no daemon')")
+    program(tmp_path, "sinfo", "raise SystemExit('no controller')")
+    seen = found()
+    for name, fault in (("Docker", "no daemon"), ("Slurm", "no controller")):
+        assert seen[name].state == doctor.NONE
+        assert seen[name].what.startswith("nothing asks for it here; ")
+        assert fault in seen[name].what
+    image = "base: {hub: gpt2}\nimage: {base: scratch, repository: a, builder: docker}\n"
+    (bare.recipes / "m.yaml").write_text(image)
+    use(monkeypatch, launcher="slurm")
+    seen = found()
+    assert seen["Docker"].state == seen["Slurm"].state == doctor.WRONG
+    (bare.recipes / "m.yaml").unlink()
+    use(monkeypatch, serve_run="docker")
+    assert found()["Docker"].state == doctor.WRONG
 
 
 def test_a_broken_recipe_or_setting_is_a_finding_and_hides_no_other(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -139,6 +142,16 @@ def test_a_settings_file_that_is_no_yaml_says_nothing_of_its_values(
 
 def test_the_python_that_doitw_was_given_disturbs_nobody(tmp_path: Path) -> None:
     assert doit("list", build=tmp_path, MODELWRIGHT_PYTHON="python3").returncode == 0
+
+
+@pytest.mark.parametrize("named", ["/no/such/python", "false"])
+def test_a_python_that_doitw_cannot_use_is_told(tmp_path: Path, named: str) -> None:
+    shutil.copy("doitw", tmp_path)
+    environ = {"PATH": os.environ["PATH"], "MODELWRIGHT_PYTHON": named}
+    done = subprocess.run([tmp_path / "doitw"], env=environ, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert f"MODELWRIGHT_PYTHON: {named} is no Python 3.10 or later; name one" in done.stderr
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_the_page_on_settings_has_every_one() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Sequence
 from typing import Any
 
 from doit.cmd_base import Command
 
-from .. import console, paths
+from .. import console, paths, settings
 from ..commands import terminal
 from ..commands.anyorder import JSON, AnyOrder
 from ..engine import ledger, manifest, plan
@@ -63,9 +64,15 @@ def stages() -> list[str]:
 def _named(words: Sequence[str]) -> list[tuple[str, str]]:
     """Return the two builds that are meant, each a model and a name."""
     model, *names = words
-    if len(names) == 1 and any((paths.build() / names[0]).glob(f"*/{manifest.NAME}")):
+    if len(names) == 1 and _is_model(names[0]):
         return [(model, sides.NOW), (names[0], sides.NOW)]
     return [(model, names[0]), (model, names[1] if len(names) > 1 else sides.NOW)]
+
+
+def _is_model(word: str) -> bool:
+    """Return whether a word names a model, which may have a recipe only, and no key."""
+    described = paths.expand(settings.current().recipes).glob(f"{glob.escape(word)}.y*ml")
+    return any((paths.build() / word).glob(f"*/{manifest.NAME}")) or any(described)
 
 
 def _side_by_side(heads: Sequence[str], found: Sequence[tuple[str, Any, Any]]) -> list[str]:

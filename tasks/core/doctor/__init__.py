@@ -1,7 +1,8 @@
 """What this machine and the services of the settings can do: looked at and tried, not assumed.
 
 A check says what is there.  It raises UserError for what does not work, with what to do, and
-returns nothing for what is neither there nor asked for.
+returns nothing for what is neither there nor asked for.  A program that is there and does not
+work, though nothing asks for it, is no fault either.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ def _try(name: str) -> Finding:
     try:
         found = check()
     except (UserError, LoadError) as error:
+        if not _is_asked_for(name):
+            return Finding(name, NONE, f"nothing asks for it here; {error}")
         return Finding(name, WRONG, str(error))
     except OSError as error:
         return Finding(name, WRONG, refused(error, paths.build()))
@@ -50,6 +53,19 @@ def _try(name: str) -> Finding:
     return Finding(name, GOOD if found else NONE, found or missing)
 
 
+def _is_asked_for(name: str) -> bool:
+    """Return whether a build needs it; where recipes or settings cannot be read, it may."""
+    try:
+        return name not in ASKED or ASKED[name]()
+    except LoadError:
+        return True
+
+
+# Programs that many machines have and few builds need: whether a recipe or a setting asks for one.
+ASKED: Mapping[str, Callable[[], bool]] = {
+    "Docker": services.asks_for_docker,
+    "Slurm": machine.asks_for_slurm,
+}
 # Name, check, and what is said where there is nothing.
 CHECKS: Mapping[str, tuple[Callable[[], str], str]] = {
     "Python": (machine.python, ""),

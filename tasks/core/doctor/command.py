@@ -20,8 +20,8 @@ class Doctor(AnyOrder, Command):  # type: ignore[misc]  # doit is untyped
     doc_purpose = "try what this machine and its services can do, and say what to do"
     doc_usage = ""
     doc_description = (
-        "`ok` was tried and works; `none` is not there, and nobody asked for it; `wrong` says "
-        "what to do.  Exit status 1 when something is wrong."
+        "`ok` was tried and works; `none` is not there or does not work, and nobody asked for it; "
+        "`wrong` says what to do.  Exit status 1 when something is wrong."
     )
     cmd_options = (JSON,)
 

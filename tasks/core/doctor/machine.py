@@ -130,7 +130,7 @@ def toolchain(name: str) -> str:
 def slurm() -> str:
     """Ask the controller for its partitions."""
     if not shutil.which("sinfo"):
-        if settings.current().launcher == "slurm":
+        if asks_for_slurm():
             raise UserError(
                 "MODELWRIGHT_LAUNCHER is slurm, and there is no sinfo; install its client"
             )
@@ -138,6 +138,11 @@ def slurm() -> str:
     told = _run("sinfo", "--noheader", "--format=%P %D %T", cure=CONTROLLER)
     rows = [line.split() for line in told.splitlines() if line.strip()]
     return ", ".join(f"{name}: {count} {state}" for name, count, state in rows) or "no partitions"
+
+
+def asks_for_slurm() -> bool:
+    """Return whether trainings are to start through Slurm."""
+    return settings.current().launcher == "slurm"
 
 
 def _run(*command: str, cure: str) -> str:

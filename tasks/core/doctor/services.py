@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from .. import paths, settings
+from .. import paths, recipe, settings
 from ..errors import UserError
 
 QUICK = 5.0
@@ -24,6 +24,13 @@ def docker() -> str:
         compose = "no compose"
     build = "BuildKit" if engine.has_buildkit() else "without BuildKit"
     return f"engine {version}, {build}, {compose}"
+
+
+def asks_for_docker() -> bool:
+    """Return whether a setting or a recipe needs an engine."""
+    found = settings.current()
+    built = any(one.image and one.image.builder == "docker" for one in recipe.load())
+    return built or found.serve_run == "docker" or bool(found.fastgpt_dir)
 
 
 def registry() -> str:

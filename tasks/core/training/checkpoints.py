@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from doit import get_var
@@ -78,11 +78,27 @@ def check_left(recipe: Recipe, train: Train) -> None:
     wanted = numbers(recipe.checkpoint, train.max_iters)
     missing = [each for each in wanted if left is not None and each not in left]
     if missing:
-        raise UserError(
-            f"{recipe.file}: checkpoint: iter_{missing[0]}.pth will not be there: train.save_steps "
-            f"{train.save_steps} and train.save_total_limit {train.save_total_limit} leave "
-            f"{', '.join(map(str, left or ()))}; take one of these, or save more"
-        )
+        raise _not_left(recipe, missing[0], left or [])
+
+
+def left(recipe: Recipe, folder: Path, wanted: int) -> Path:
+    """Return a checkpoint that training left in a folder.
+
+    Raises:
+        UserError: it did not leave that one.
+    """
+    path = folder / f"iter_{wanted}.pth"
+    if not path.exists():
+        raise _not_left(recipe, wanted, map(number, all_in(folder)))
+    return path
+
+
+def _not_left(recipe: Recipe, wanted: int, there: Iterable[int]) -> UserError:
+    names = ", ".join(f"iter_{each}.pth" for each in there) or "none"
+    return UserError(
+        f"{recipe.file}: checkpoint: iter_{wanted}.pth is not among the checkpoints that training "
+        f"leaves ({names}); take one of these, or mend train.save_steps or train.save_total_limit"
+    )
 
 
 def number(path: Path) -> int:

@@ -79,10 +79,19 @@ def test_two_models_are_compared_as_they_are_now(twice: Project) -> None:
     assert found["only built here"] == ("archive", None)
 
 
+def test_a_model_that_was_never_built_is_said(twice: Project) -> None:
+    twice.recipe("unbuilt", (twice.recipes / "m.yaml").read_text())
+    done = doit("compare", "m", "unbuilt", build=twice.build, recipes=twice.recipes)
+
+    assert done.returncode == 3
+    assert "unbuilt: nothing was built; `doit unbuilt` does" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["m", "ffffffffffff0"], "no kept result has a key with fff"),
+        (["m", "gone"], "no kept result has a key with gone"),
         (["other"], "no result is kept"),
         (["other", "now"], "nothing was built"),
         ([], "give a model"),

@@ -65,7 +65,7 @@ def test_a_checkpoint_that_will_not_be_left_is_refused_before_training(
     if not refused:
         checkpoints.check_left(recipe, recipe.train)
         return
-    with pytest.raises(UserError, match=rf"checkpoint: iter_{refused}\.pth .* leave 20, 25;"):
+    with pytest.raises(UserError, match=rf"iter_{refused}\.pth is not among .* \(iter_20.pth, "):
         checkpoints.check_left(recipe, recipe.train)
 
 
@@ -103,6 +103,7 @@ def test_without_a_word_of_it_recipes_stay_as_they_are(
         ("checkpoint=-5", "checkpoint=-5: should be"),
         ("checkpoint=1e3", "checkpoint=1e3: should be"),
         ("chekpoint=20", "chekpoint=: unknown variable .* perhaps you meant 'checkpoint'"),
+        ("force=1", "force=: unknown variable .* there is only `checkpoint=NUMBER`"),
         ("lr=1", "lr=: unknown variable .* there is only `checkpoint=NUMBER`"),
     ],
 )
