@@ -19,7 +19,7 @@ from tasks.core import render, settings
 from tasks.core.engine import stage
 from tasks.core.recipe import Recipe
 from tasks.core.toolchains import torchbuild
-from tests.conftest import Project
+from tests.conftest import Project, doit
 
 TRAIN: dict[str, Any] = {"prompt_template": "llama3_chat", "max_iters": 100}
 
@@ -377,7 +377,16 @@ def test_what_does_not_fit_is_refused_and_runs_by_force(
 ) -> None:
     said, _, _ = preset(project, monkeypatch, "8 GB", ", method: qlora")
     assert said.startswith(f"{project.recipes}/m.yaml: train.preset: 8.0 billion parameters do not")
-    assert "MODELWRIGHT_FORCE=1" in said
+    assert "`--force`" in said
     said, text, _ = preset(project, monkeypatch, "8 GB", ", method: qlora", force="1")
     assert said == ""
     assert "checkpoint_layers = 31" in text
+
+
+def test_force_may_be_said_behind_the_task(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset(project, monkeypatch, "8 GB", ", method: qlora")
+    for words, status in (["config:m", "-s"], 1), (["config:m", "-s", "--force"], 0):
+        done = doit(*words, build=project.build, recipes=project.recipes)
+        assert done.returncode == status, done.stdout + done.stderr

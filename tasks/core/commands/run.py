@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any
 
 from doit.cmd_run import Run as DoitRun
@@ -15,6 +16,13 @@ from .selection import named
 
 # doit's own default is 1; pyproject.toml sets ours.
 VERBOSITY = {**opt_verbosity, "help": opt_verbosity["help"].replace("default: 1", "default: 2")}
+FORCE = {
+    "name": "force",
+    "long": "force",
+    "type": bool,
+    "default": False,
+    "help": "start a training that does not fit by our estimate",
+}
 OPTIONS = tuple(VERBOSITY if each is opt_verbosity else each for each in DoitRun.cmd_options)
 
 
@@ -25,7 +33,13 @@ class Run(AnyOrder, DoitRun):  # type: ignore[misc]  # doit is untyped
     """
 
     doc_purpose = "build tasks; what `doit` does without a command"
-    cmd_options = OPTIONS
+    cmd_options = (*OPTIONS, FORCE)
+
+    def execute(self, params: Any, args: Any) -> Any:
+        """Run; `--force` is a setting said on the command line."""
+        if params["force"]:
+            os.environ["MODELWRIGHT_FORCE"] = "1"
+        return super().execute(params, args)
 
     @functools.wraps(DoitRun._execute)  # doit goes by the names of its arguments
     def _execute(self, **options: Any) -> int:

@@ -70,5 +70,5 @@ def refusal(
         f"{shape.parameters / 1e9:.1f} billion parameters do not fit: the least that "
         f"{train.method} takes of each device is {least}, and there are {devices}; "
         + (f"{' or '.join(cures[:3])} would fit" if cures else "it needs larger devices")
-        + "; set MODELWRIGHT_FORCE=1 to try it all the same"
+        + "; `--force` tries it all the same"
     )
