@@ -96,17 +96,20 @@ def write(lines: Iterable[str]) -> None:
     Raises:
         LoadError: they do not arrive, for another reason.
     """
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if sys.stdout is None:  # closed by whoever started us
         return
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    # Only here: elsewhere a connection that breaks must not end us.
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         for line in lines:
             print(line)
         sys.stdout.flush()
     except OSError as error:
         raise _lost(error) from None
+    finally:
+        signal.signal(signal.SIGPIPE, before)
     if swallowed := unheard.lost():
         raise _lost(swallowed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import sys
 
 import pytest
@@ -84,3 +85,11 @@ def test_colours_are_for_terminals_that_want_them(
         monkeypatch.setenv(name, value)
 
     assert (terminal.paint("a", "red", stream) != "a") is coloured
+
+
+def test_after_writing_a_connection_that_breaks_ends_nobody() -> None:
+    terminal.write(["told"])
+    one, other = socket.socketpair()
+    other.close()
+    with one, pytest.raises(BrokenPipeError):
+        one.sendall(b"x")
