@@ -105,7 +105,7 @@ def test_a_build_killed_in_the_second_stage_runs_only_that_one_again(
     wait_for_file_in(toy.built, ".second-*/count")
 
     build.send_signal(number)
-    build.communicate(timeout=20)  # twice what a tool is given to end
+    build.communicate(timeout=10)
     time.sleep(1)
     left = sleepers(toy)
     toy.write()
