@@ -17,7 +17,7 @@ from . import adapter
 from .core import paths, render
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
-from .core.image import bases, layers, lints
+from .core.image import bases, layers
 from .core.model import modelfiles
 from .core.recipe import Recipe
 from .core.sections import Image
@@ -127,14 +127,8 @@ def _given_rank(recipe: Recipe) -> int | None:
     return None
 
 
-def command(recipe: Recipe) -> list[str]:
-    """Return how a Docker engine builds this image."""
-    file = paths.output(recipe.name, "dockerfile") / "Dockerfile"
-    return [*options(recipe), "-f", str(file), str(context(recipe))]
-
-
 def options(recipe: Recipe) -> list[str]:
-    """Return `docker build` with all but the Dockerfile and the context."""
+    """Return how a Docker engine builds this image: all but the Dockerfile and the context."""
     made, contexts = image(recipe), []
     args = [word for pair in made.build.args.items() for word in ("--build-arg", "=".join(pair))]
     network = ["--network", made.build.network] if made.build.network else []
@@ -158,6 +152,8 @@ def lint(recipe: Recipe) -> None:
     Raises:
         UserError: the image could not serve the model.
     """
+    from .core.image import lints
+
     has_adapter = adapter.wanted(recipe)
     found = lints.of_recipe(recipe, entrypoint(recipe), has_adapter=has_adapter)
     lints.check(recipe, found)

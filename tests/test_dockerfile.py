@@ -161,22 +161,18 @@ def test_an_entrypoint_stays_json_on_one_line(project: Project) -> None:
 
 def test_the_engine_s_context_is_the_model_s_folder(project: Project) -> None:
     recipe = project.recipe("chatglm3-6b", RECIPES["chatglm3-6b"])
-    assert dockerfile.command(recipe)[:4] == [
+    assert dockerfile.options(recipe) == [
         *["docker", "build", "-t"],
         "vllm-openai-tiktoken-chatglm3-6b-server:v2.0.1",
     ]
-    assert dockerfile.command(recipe)[-2:] == [
-        str(project.build / "chatglm3-6b/dockerfile/Dockerfile"),
-        str(project.build / "chatglm3-6b/base"),
-    ]
+    assert dockerfile.context(recipe) == project.build / "chatglm3-6b/base"
 
 
 def test_docker_gets_a_local_base_itself_and_not_our_links(project: Project) -> None:
     recipe = project.recipe(
         "m", "base: {path: weights}\nimage: {base: 'oci:vllm', repository: llms/m}\n"
     )
-    command = dockerfile.command(recipe)
-    assert command[-1] == str(project.recipes / "m/weights")
+    assert dockerfile.context(recipe) == project.recipes / "m/weights"
     assert dockerfile.base(recipe) == "modelwright-base/m:latest"
 
 

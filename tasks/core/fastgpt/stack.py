@@ -83,11 +83,6 @@ def restart(config: Path, log: Path) -> bool:
     return bool(found)
 
 
-def has_docker() -> bool:
-    """Return whether an engine answers."""
-    return shutil.which("docker") is not None and _docker("version") is not None
-
-
 def _mounting(config: Path) -> list[str]:
     """Return the names of the running containers into which a file is mounted."""
     ids = (_docker("ps", "--quiet") or "").split()

@@ -91,13 +91,6 @@ def read(layer: Iterable[Part], start: int = 0) -> Iterator[bytes | memoryview]:
             start = 0
 
 
-def tar(
-    folder: Path, sizes: Mapping[str, int], paths: Iterable[str], above: Iterable[str] = ()
-) -> Iterator[bytes | memoryview]:
-    """Yield the bytes of a layer; see `parts`."""
-    return read(parts(folder, sizes, paths, above))
-
-
 def header(name: str, size: int) -> bytes:
     """Return what precedes an entry's content; a name that ends with `/` is a folder."""
     encoded = name.encode()

@@ -47,7 +47,7 @@ def test_a_long_name_is_read_back(tmp_path: Path, letter: str, length: int) -> N
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"content")
-    content = b"".join(map(bytes, layers.tar(tmp_path, {name: 7}, [name])))
+    content = b"".join(map(bytes, layers.read(layers.parts(tmp_path, {name: 7}, [name]))))
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         (member,) = archive.getmembers()
         found = archive.extractfile(member)
@@ -68,7 +68,9 @@ def test_a_long_folder_stays_a_folder() -> None:
 def test_a_layer_has_no_padding_but_its_two_last_blocks(tmp_path: Path) -> None:
     for name, size in {"a": 0, "b": 512, "c": 513}.items():
         (tmp_path / name).write_bytes(b"x" * size)
-    stream = layers.tar(tmp_path, {"a": 0, "b": 512, "c": 513}, ["a", "b", "c"], ["data/"])
+    stream = layers.read(
+        layers.parts(tmp_path, {"a": 0, "b": 512, "c": 513}, ["a", "b", "c"], ["data/"])
+    )
     content = b"".join(map(bytes, stream))
     assert len(content) == BLOCK * (1 + 1 + 2 + 3 + 2)
     assert content.endswith(bytes(2 * BLOCK))
@@ -86,7 +88,8 @@ def test_gnu_tar_reads_a_layer(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).write_bytes(b"12345")
     sizes = dict.fromkeys(names, 5)
-    content = b"".join(map(bytes, layers.tar(tmp_path, sizes, names, layers.folders(names))))
+    parts = layers.parts(tmp_path, sizes, names, layers.folders(names))
+    content = b"".join(map(bytes, layers.read(parts)))
     command = ["tar", "--utc", "--numeric-owner", "-tvf", "-"]
     listed = subprocess.run(command, input=content, capture_output=True, check=True)
     assert not listed.stderr
