@@ -15,14 +15,14 @@ def docker() -> str:
     if not shutil.which("docker"):
         return ""
     from ..fastgpt import stack
-    from ..image import engine
+    from ..image import dockerengine
 
-    version = engine.version()
+    version = dockerengine.version()
     try:
         compose = " ".join(stack.program())
     except UserError:
         compose = "no compose"
-    build = "BuildKit" if engine.has_buildkit() else "without BuildKit"
+    build = "BuildKit" if dockerengine.has_buildkit() else "without BuildKit"
     return f"engine {version}, {build}, {compose}"
 
 
@@ -124,7 +124,7 @@ def _reach(host: str) -> None:
 
 def _openai(service: str, endpoint: str, name: str, key: str) -> str:
     """Ask a server for its models, by OpenAI's protocol."""
-    from ..serving.webapi import Api, refusal
+    from ..serving.webapi import Api
 
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     where = settings.current().where(name)
@@ -132,7 +132,7 @@ def _openai(service: str, endpoint: str, name: str, key: str) -> str:
         answer = there.ask("GET", "/v1/models")
         if answer.status != 200 or not isinstance(answer.body, dict):
             setting = f"MODELWRIGHT_{name.replace('endpoint', 'api_key').upper()}"
-            said = there.told(refusal(answer.body) or answer.body)
-            raise there.fault(f"GET /v1/models: {answer.status}, {said}; is {setting} right?")
+            what = f"GET /v1/models: {answer.status}, {there.said(answer)}"
+            raise there.fault(f"{what}; is {setting} right?")
         models = [str(one.get("id")) for one in answer.body.get("data") or []]
     return f"{there.endpoint} serves {', '.join(models) or 'no model yet'}"

@@ -11,7 +11,6 @@ from .. import console, settings
 from ..errors import UserError
 from ..recipe import Recipe
 from ..sections import Evaluate
-from ..serving import webapi
 from ..serving.webapi import Api
 from . import toolcall
 from .answers import Answers
@@ -95,8 +94,7 @@ def _message(api: Api, model: str, body: dict[str, Any]) -> dict[str, Any]:
     try:
         return dict(answer.body["choices"][0]["message"])
     except (LookupError, TypeError, ValueError):
-        said = api.told(webapi.refusal(answer.body) or answer.body)
-        raise api.fault(f"no answer of '{model}': {answer.status}, {said}") from None
+        raise api.fault(f"no answer of '{model}': {answer.status}, {api.said(answer)}") from None
 
 
 def _text(message: Mapping[str, Any]) -> str:

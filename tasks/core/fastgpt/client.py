@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from ..errors import UserError
-from ..serving.webapi import PATIENT, Answer, Api, chat, refusal
+from ..serving.webapi import PATIENT, Answer, Api, chat
 from ..settings import Settings
 from . import records
 from .flat import Flat
@@ -46,6 +46,11 @@ class FastGPT:
     def name(self) -> str:
         """FastGPT and its address, as messages begin."""
         return self.api.name
+
+    @property
+    def endpoint(self) -> str:
+        """Its address."""
+        return self.api.endpoint
 
     def is_up(self) -> bool:
         """Return whether it answers."""
@@ -102,17 +107,12 @@ class FastGPT:
 
     def take_over(self) -> None:
         """Have the models of config.json taken into the database (`initv4820`)."""
-        headers = {"rootkey": self.settings.fastgpt_root_key}
-        where = self.api.where
-        secrets = self.api.secrets
-        with Api("FastGPT", self.api.endpoint, where, headers=headers, secrets=secrets) as root:
+        with self.api.with_headers(rootkey=self.settings.fastgpt_root_key) as root:
             self.data(root.ask("POST", "/api/admin/initv4820", {}), "POST /api/admin/initv4820")
 
     def chat(self, question: str) -> str:
         """Return the answer of the application that the key of the settings belongs to."""
-        headers = {"Authorization": f"Bearer {self.settings.fastgpt_key}"}
-        where, secrets = self.api.where, self.api.secrets
-        with Api("FastGPT", self.api.endpoint, where, headers=headers, secrets=secrets) as app:
+        with self.api.with_headers(Authorization=f"Bearer {self.settings.fastgpt_key}") as app:
             return chat(app, "an application", question, "/api/v1/chat/completions")
 
     def log_in(self) -> None:
@@ -151,7 +151,7 @@ class FastGPT:
         """Return the data of an answer, or raise what FastGPT says instead."""
         if self.is_good(answer):
             return answer.body.get("data")
-        said = self.api.told(refusal(answer.body) or answer.body)
+        said = self.api.said(answer)
         cure = "its log tells more"
         if "rootkey" in said or "initv4820" in what:
             cure = "is MODELWRIGHT_FASTGPT_ROOT_KEY its ROOT_KEY?"

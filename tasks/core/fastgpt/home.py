@@ -114,7 +114,7 @@ class Home(Site):
     def _elsewhere(self, state: State) -> str:
         """Return the file or the endpoint where an entry is, where that is not this FastGPT's."""
         file = str(self.folder / configfile.NAME) if self.folder else None
-        endpoint = self.api.api.endpoint if self.api else None
+        endpoint = self.api.endpoint if self.api else None
         here = {"file": file, "endpoint": endpoint}
         return next((state[at] for at in here if state.get(at) not in (None, here[at])), "")
 

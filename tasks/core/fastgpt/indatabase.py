@@ -32,7 +32,7 @@ class InDatabase:
         wrong = records.differences(found, wanted)
         # What is equal to ours and was never noted was put there by us from another folder.
         before = found.get("metadata") if found and wrong else None
-        note({"endpoint": self.api.api.endpoint, "before": known.get("before", before)})
+        note({"endpoint": self.api.endpoint, "before": known.get("before", before)})
         if wrong:
             self.api.put(name, wanted)
             console.say(f"   '{name}' is in FastGPT's database")
@@ -71,5 +71,5 @@ class InDatabase:
                 f"{file.path}: names {', '.join(others)}, too, and the import call would undo "
                 "what was changed of them in FastGPT; set MODELWRIGHT_FASTGPT_PASSWORD instead"
             )
-        file.give(made, known, lambda state: note({**state, "endpoint": self.api.api.endpoint}))
+        file.give(made, known, lambda state: note({**state, "endpoint": self.api.endpoint}))
         self.api.take_over()

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from ..errors import UserError
-from ..serving.webapi import Answer, Api, chat, refusal
+from ..serving.webapi import Answer, Api, chat
 from ..settings import Settings
 from .channel import MARK, NO_KEY, Channel, Fields
 
@@ -97,13 +97,7 @@ class OneApi:
         key = self.client_key()
         if not key:
             return None
-        with Api(
-            self.service,
-            self.api.endpoint,
-            self.api.where,
-            headers={"Authorization": f"Bearer {key}"},
-            secrets=self.api.secrets,
-        ) as client:
+        with self.api.with_headers(Authorization=f"Bearer {key}") as client:
             return _patiently(client, model, question)
 
     def client_key(self) -> str:
@@ -124,7 +118,7 @@ class OneApi:
         body = answer.body
         if answer.status < 300 and isinstance(body, dict) and body.get("success") is True:
             return body.get("data")
-        said = self.api.told(refusal(body) or body)
+        said = self.api.said(answer)
         raise self.api.fault(f"{what}: {answer.status}, {said}; {self.cure(answer.status, said)}")
 
     def cure(self, status: int, said: str) -> str:

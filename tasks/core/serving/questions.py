@@ -9,7 +9,7 @@ from typing import Any
 
 from ..evaluation import toolcall
 from ..recipe import Recipe
-from .webapi import Answer, Api, refusal
+from .webapi import Answer, Api
 
 ANSWERS = "answers.json"
 CHAT = [{"role": "user", "content": "Hello, who are you?"}]
@@ -92,7 +92,6 @@ def _told(api: Api, answer: Answer) -> dict[str, Any]:
         text, calls = message.get("content") or "", message.get("tool_calls") or []
         called = [call["function"]["name"] for call in calls]
     except (LookupError, TypeError, AttributeError):
-        what = refusal(answer.body) or answer.body
-        raise api.fault(f"no answer: {answer.status}, {api.told(what)}") from None
+        raise api.fault(f"no answer: {answer.status}, {api.said(answer)}") from None
     called = called or [tool for tool, _ in toolcall.calls(text)]
     return {"answer": text, "called": called}

@@ -92,6 +92,10 @@ class Api:
         """What every request shows; a login adds to it."""
         return self._client.headers
 
+    def with_headers(self, **headers: str) -> Api:
+        """Return the same service, asked with headers of its own in the place of ours."""
+        return Api(self.service, self.endpoint, self.where, headers=headers, secrets=self.secrets)
+
     def ask(self, method: str, path: str, body: Any = None, **query: str | int) -> Answer:
         """Return the answer to a request, whatever its status.
 
@@ -158,6 +162,10 @@ class Api:
         """Return an error about this service, without secrets."""
         return UserError(f"{self.name}: {self.masked(what)}")
 
+    def said(self, answer: Answer) -> str:
+        """Return what a service says in an answer that is a failure, fit for a line."""
+        return self.told(refusal(answer.body) or answer.body)
+
     def told(self, what: object) -> str:
         """Return what a service says, fit for a line of a message."""
         # Masked first: of a secret that is cut off in the middle nothing would be found.
@@ -188,8 +196,7 @@ def chat(api: Api, model: str, question: str, path: str = "/v1/chat/completions"
     try:
         return str(answer.body["choices"][0]["message"]["content"] or "")
     except (LookupError, TypeError):
-        said = refusal(answer.body) or answer.body
-        raise api.fault(f"no answer of '{model}': {answer.status}, {api.told(said)}") from None
+        raise api.fault(f"no answer of '{model}': {answer.status}, {api.said(answer)}") from None
 
 
 def refusal(body: Any) -> str:

@@ -86,14 +86,11 @@ def undo(recipe: Recipe, at: Place, receipt: Manifest | None) -> list[str]:
 
 def models(there: Any) -> list[str]:
     """Return the names of the models that a server offers."""
-    from ..serving.webapi import refusal
-
     answer = there.ask("GET", "/v1/models")
     try:
         return [str(model["id"]) for model in answer.body["data"]]
     except (LookupError, TypeError):
-        words = refusal(answer.body) or answer.body
-        raise there.fault(f"GET /v1/models: {answer.status}, {there.told(words)}") from None
+        raise there.fault(f"GET /v1/models: {answer.status}, {there.said(answer)}") from None
 
 
 def _api(at: Place, timeout: float) -> Any:
