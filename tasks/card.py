@@ -17,7 +17,7 @@ from doit.exceptions import TaskFailed
 from .core import paths, render
 from .core.engine import lock, manifest
 from .core.engine.stage import Facts, TaskDict
-from .core.errors import UserError, refused
+from .core.errors import UserError, reason
 from .core.model import modelcard, modelfiles
 from .core.recipe import Recipe
 
@@ -52,7 +52,7 @@ def key(recipe: Recipe) -> dict[str, Any]:
 
 
 def drifted(recipe: Recipe) -> str:
-    """Return whether the card no longer lies beside the weights as it is."""
+    """Return that the card does not lie beside the weights as it is, or nothing."""
     try:
         same = _beside(recipe).read_bytes() == _card(recipe).read_bytes()
     except OSError:
@@ -74,15 +74,13 @@ def run(recipe: Recipe, folder: Path) -> Facts:
 
 def lay_beside(recipe: Recipe) -> TaskFailed | None:
     """Copy the card beside the weights; the second action of the task."""
-    aside = paths.output(recipe.name, ".card").with_suffix(".new")
+    aside = paths.output(recipe.name, ".card.new")
     try:
         with lock.held(recipe.name, "merge"):
             shutil.copyfile(_card(recipe), aside)
             aside.replace(_beside(recipe))
-    except UserError as error:
-        return TaskFailed(str(error))
-    except OSError as error:
-        return TaskFailed(refused(error, paths.build()))
+    except (UserError, OSError) as error:
+        return TaskFailed(reason(error, paths.build()))
     return None
 
 

@@ -19,7 +19,7 @@ from doit.exceptions import TaskFailed
 from .core import console, paths
 from .core.engine import manifest
 from .core.engine.stage import Facts, Stage, TaskDict
-from .core.errors import UserError, refused
+from .core.errors import UserError, reason
 from .core.recipe import Recipe
 
 VERSION = 1
@@ -77,7 +77,7 @@ def receipts(recipe: Recipe) -> dict[str, manifest.Manifest]:
 
 
 def drifted(recipe: Recipe) -> str:
-    """Return whether the page is not there, or tells of what is no more."""
+    """Return that the page is not there or tells of what is no more, or nothing."""
     from .core.report import page
 
     return "" if page.is_current(told_of(recipe), recipe) else "the page is out of date"
@@ -105,8 +105,6 @@ def write(recipe: Recipe) -> TaskFailed | None:
 
     try:
         console.say(f"   {page.write(told_of(recipe), recipe)}")
-    except UserError as error:
-        return TaskFailed(str(error))
-    except OSError as error:
-        return TaskFailed(refused(error, paths.build()))
+    except (UserError, OSError) as error:
+        return TaskFailed(reason(error, paths.build()))
     return None

@@ -61,6 +61,11 @@ def instead(path: Path) -> str:
     return ", but a link that leads nowhere" if path.is_symlink() else ""
 
 
+def reason(error: UserError | OSError, build: Path) -> str:
+    """Return what to say of an error: its own words, or what the system refused."""
+    return refused(error, build) if isinstance(error, OSError) else str(error)
+
+
 def refused(error: OSError, build: Path) -> str:
     """Return what the system refused, where, and what to do about it.
 

@@ -20,6 +20,12 @@ class NotReady(Exception):
     """An input is not there yet."""
 
 
+def stages_before(stage: Stage, recipe: Recipe) -> list[str]:
+    """Return the stages whose results go into a stage, by its `file_dep`."""
+    files = map(Path, stage.task(recipe).get("file_dep", ()))
+    return [path.parent.name for path in files if path.name == manifest.NAME]
+
+
 def gather(
     stage: Stage, recipe: Recipe, contents: Mapping[str, str] | None = None
 ) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .. import paths
-from ..errors import UserError, refused
+from ..errors import UserError, reason
 from ..recipe import Recipe
 from ..sources import source
 from . import inputs, manifest
@@ -29,7 +29,5 @@ def _of(name: str, stage: Stage, recipe: Recipe) -> Iterator[str]:
         for path in named:
             if path.name != manifest.NAME and not path.is_file():
                 yield str(inputs.missing(path, recipe))
-    except UserError as error:
-        yield str(error)
-    except OSError as error:
-        yield refused(error, paths.build())
+    except (UserError, OSError) as error:
+        yield reason(error, paths.build())

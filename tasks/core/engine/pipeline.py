@@ -7,8 +7,8 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from .. import console, settings
-from ..errors import LoadError, UserError, nearest
+from .. import console, paths, settings
+from ..errors import LoadError, UserError, nearest, reason
 from ..recipe import Recipe, load
 from ..training import checkpoints
 from . import stage
@@ -101,6 +101,6 @@ def _update(moving: Sequence[Any], recipe: Recipe) -> TaskFailed | None:
     try:
         for module in moving:
             module.update(recipe)
-    except UserError as error:
-        return TaskFailed(str(error))
+    except (UserError, OSError) as error:
+        return TaskFailed(reason(error, paths.build()))
     return None

@@ -8,15 +8,14 @@ comes to it.
 from __future__ import annotations
 
 import json
-import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
-from .. import paths
-from ..errors import UserError, refused
+from .. import console, paths
+from ..errors import UserError, reason
 from ..recipe import Recipe
 from . import inputs, ledger, manifest, store
 from .manifest import Manifest
@@ -54,25 +53,23 @@ class Planner:
     """Judges stages in the order in which they are asked for, and remembers what they will hold."""
 
     stages: Mapping[str, Stage]
-    contents: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    contents: dict[tuple[str, str], str | Callable[[], str] | None] = field(default_factory=dict)
     steps: dict[tuple[str, str], Step] = field(default_factory=dict)
 
     def judge(self, name: str, recipe: Recipe) -> Step:
         """Return what would happen to a stage, once those before it are judged."""
         stage = self.stages[name]
         old = manifest.read(paths.manifest(recipe.name, name))
-        before = self._before(stage, recipe)
-        unknown = [stage for stage, content in before.items() if content is None]
         try:
+            before = self._before(stage, recipe, old)
+            unknown = [stage for stage, content in before.items() if content is None]
             known = {stage: content for stage, content in before.items() if content}
             new = inputs.gather(stage, recipe, {**known, **dict.fromkeys(unknown, "?")})
         except inputs.NotReady as source:
-            reason = f"{source}: what it stands for now was not looked up yet"
-            return self._note(name, recipe, RUN, [reason if old else NEVER])
-        except UserError as error:
-            return self._note(name, recipe, RUN, [str(error).splitlines()[0]])
-        except OSError as error:
-            return self._note(name, recipe, RUN, [refused(error, paths.build())])
+            unlocked = f"{source}: what it stands for now was not looked up yet"
+            return self._note(name, recipe, RUN, [unlocked if old else NEVER])
+        except (UserError, OSError) as error:
+            return self._note(name, recipe, RUN, [reason(error, paths.build()).splitlines()[0]])
         reasons = self._reasons(old, new, unknown, recipe, name)
         if not reasons and old:
             drift = stage_drift(stage, recipe)
@@ -83,7 +80,7 @@ class Planner:
         if stored and not unknown:
             return self._note(name, recipe, RESTORE, reasons, stored.content)
         forecast = getattr(stage, "forecast", None)
-        content = forecast(recipe) if forecast else None
+        content = cache(partial(forecast, recipe)) if forecast else None
         reused = self._reused(stage, recipe, before)
         return self._note(name, recipe, RUN, [*reasons, *reused], content, is_quick=bool(reused))
 
@@ -93,10 +90,17 @@ class Planner:
         reused = getattr(stage, "reuses", lambda _: "")(recipe) if settled else ""
         return [reused] if reused else []
 
-    def _before(self, stage: Stage, recipe: Recipe) -> dict[str, str | None]:
-        """Return what the stages before will hold; None where they are to be made anew."""
-        names = [p.parent.name for p in stage.task(recipe).get("file_dep", ()) if _is_receipt(p)]
-        return {name: self.contents[name, recipe.name] for name in names}
+    def _before(self, stage: Stage, recipe: Recipe, old: Manifest | None) -> dict[str, str | None]:
+        """Return what the stages before will hold; None where they are to be made anew.
+
+        A forecast takes its time, and tells nothing of a stage that was never built while another
+        of its inputs is unknown.
+        """
+        names = inputs.stages_before(stage, recipe)
+        found = {name: self.contents[name, recipe.name] for name in names}
+        if old is None and None in found.values():
+            return {name: told if isinstance(told, str) else None for name, told in found.items()}
+        return {name: told() if callable(told) else told for name, told in found.items()}
 
     def _reasons(
         self,
@@ -127,14 +131,14 @@ class Planner:
         recipe: Recipe,
         verdict: str,
         reasons: Sequence[str],
-        content: str | None = None,
+        content: str | Callable[[], str] | None = None,
         is_quick: bool = False,
     ) -> Step:
         runs = self._runs_of(name, recipe.name) if verdict == RUN else ()
-        seconds = statistics.median(run["seconds"] for run in runs) if runs else None
-        seconds = 0.0 if is_quick else seconds
-        size = int(statistics.median(run["bytes"] for run in runs)) if runs else None
-        step = Step(name, recipe.name, verdict, reasons, seconds, size)
+        seconds = 0.0 if is_quick else _usual(run["seconds"] for run in runs)
+        size = _usual(run["bytes"] for run in runs)
+        whole = None if size is None else int(size)
+        step = Step(name, recipe.name, verdict, reasons, seconds, whole)
         self.contents[name, recipe.name] = content
         self.steps[name, recipe.name] = step
         return step
@@ -152,6 +156,12 @@ class Planner:
             if line.get("how") == "built" and measured:
                 found[str(line.get("stage")), str(line.get("model"))].append(line)
         return found
+
+
+def _usual(values: Iterable[float]) -> float | None:
+    """Return the middle of some values; None where there is none."""
+    order = sorted(values)
+    return (order[(len(order) - 1) // 2] + order[len(order) // 2]) / 2 if order else None
 
 
 def stage_drift(stage: Stage, recipe: Recipe) -> str:
@@ -177,10 +187,5 @@ def show(value: Any) -> str:
     if value is None:
         return "nothing"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    if text.startswith("sha256:"):
-        return text[:19]
+    text = console.brief(text)
     return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _is_receipt(path: Any) -> bool:
-    return bool(path.name == manifest.NAME)

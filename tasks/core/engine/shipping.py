@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from doit.exceptions import TaskFailed
 
 from .. import console, paths
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..recipe import Recipe
 from . import lock, manifest
 from .journal import Journal
@@ -73,8 +73,8 @@ def unship(stages: Mapping[str, Stage], recipe: Recipe) -> TaskFailed | None:
         try:
             with lock.held(recipe.name, name):
                 _undo(name, stage, recipe)
-        except UserError as error:
-            faults.append(f"{name}: {error}")
+        except (UserError, OSError) as error:
+            faults.append(f"{name}: {reason(error, paths.build())}")
     return TaskFailed("\n".join(faults)) if faults else None
 
 

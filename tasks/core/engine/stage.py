@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from doit.exceptions import TaskFailed
 
 from .. import console, paths
-from ..errors import UserError, refused
+from ..errors import UserError, reason
 from ..recipe import Recipe
 from . import inputs, ledger, lock, manifest, process, publish, store
 from .inputs import NotReady
@@ -50,9 +50,9 @@ class Stage(Protocol):
     #
     # More functions are optional.  `forecast(recipe)` tells the content beforehand.
     # `reuses(recipe)` says what of a run's work is done already, so that its usual time misleads.
-    # `settle(recipe)` writes into the recipe's lock what a moving
-    # name stands for, before the inputs are read.  `drifted(recipe)` asks the outside whether a
-    # result that is fresh by its manifest is no longer there, and may say what of it.
+    # `settle(recipe)` writes into the recipe's lock what a moving name stands for, before the
+    # inputs are read; `update(recipe)` looks it up anew.  `drifted(recipe)` asks the outside
+    # whether a result that is fresh by its manifest is no longer there, and may say what of it.
     # `lacks(recipe)` names the setting without which an outward stage cannot go anywhere, and
     # `undo(recipe, receipt)` takes away what its last run made out there; see shipping.py.
 
@@ -65,16 +65,13 @@ def group(name: str, stage: Stage) -> TaskDict:
 def build(stages: Mapping[str, Stage], name: str, recipe: Recipe) -> TaskDict:
     """Complete a stage's own task with what all stages share."""
     stage = stages[name]
-    task = stage.task(recipe)
+    task, folder = stage.task(recipe), paths.output(recipe.name, name)
     return {
         "basename": name,
         "name": recipe.name,
         **task,
         "file_dep": [str(path) for path in task.get("file_dep", ())],
-        "targets": [
-            str(paths.manifest(recipe.name, name)),
-            *(str(paths.output(recipe.name, name) / target) for target in task.get("targets", ())),
-        ],
+        "targets": [f"{folder}/{target}" for target in (manifest.NAME, *task.get("targets", ()))],
         "uptodate": [*task.get("uptodate", ()), (is_fresh_through, [stages, name, recipe])],
         "actions": [(act, [name, stage, recipe]), *task.get("actions", ())],
         "clean": [(clean, [name, recipe])],
@@ -108,12 +105,9 @@ def is_fresh_through(stages: Mapping[str, Stage], name: str, recipe: Recipe) -> 
     """Return whether a stage is fresh and so is every stage before it."""
     place = paths.output(recipe.name, name)
     if place not in _fresh:
-        before = map(Path, stages[name].task(recipe).get("file_dep", ()))
-        _fresh[place] = all(
-            is_fresh_through(stages, path.parent.name, recipe)
-            for path in before
-            if path.name == manifest.NAME
-        ) and is_fresh(name, stages[name], recipe)
+        before = inputs.stages_before(stages[name], recipe)
+        earlier = all(is_fresh_through(stages, each, recipe) for each in before)
+        _fresh[place] = earlier and is_fresh(name, stages[name], recipe)
     return _fresh[place]
 
 
@@ -123,14 +117,12 @@ def act(name: str, stage: Stage, recipe: Recipe) -> TaskFailed | None:
     try:
         execute(name, stage, recipe)
         _fresh[paths.output(recipe.name, name)] = True
-    except UserError as error:
-        return TaskFailed(str(error))
+    except (UserError, OSError) as error:
+        return TaskFailed(reason(error, paths.build()))
     except NotReady as error:
         return TaskFailed(
             f"{error} has no result for {recipe.name}; run `doit {error}:{recipe.name}`"
         )
-    except OSError as error:
-        return TaskFailed(refused(error, paths.build()))
     except KeyboardInterrupt:
         console.say(f"   {name}:{recipe.name} stopped; run doit again to go on")
         raise SystemExit(130) from None
@@ -175,19 +167,7 @@ def _make(name: str, stage: Stage, recipe: Recipe, before: dict[str, Any], key: 
     publish.publish(scratch, recipe.name, name)
     if kept:
         store.collect(store.limit())
-    seconds = time.monotonic() - started
-    how = "restored" if restored else "built"
-    told = {"key": key, "seconds": round(seconds, 3), "bytes": receipt.size, "how": how}
-    commands = process.ran.pop(paths.log(recipe.name, name), [])
-    ledger.note(recipe.name, name, **told, **({"commands": commands} if commands else {}))
-    said = (
-        f"{console.summary(receipt)}  ({console.duration(seconds)}{', restored' * bool(restored)})"
-    )
-    console.say(f"   {said}")
-
-
-def _nothing(recipe: Recipe) -> None:
-    """Settle nothing: the stage has no moving names."""
+    _tell(receipt, time.monotonic() - started, "restored" if restored else "built")
 
 
 def _work(name: str, stage: Stage, recipe: Recipe, before: dict[str, Any], key: str) -> Path:
@@ -209,6 +189,20 @@ def _work(name: str, stage: Stage, recipe: Recipe, before: dict[str, Any], key: 
             shutil.rmtree(scratch, ignore_errors=True)
         raise
     return scratch
+
+
+def _tell(receipt: Manifest, seconds: float, how: str) -> None:
+    """Note a run in the ledger, and say what came of it."""
+    told = {"key": receipt.key, "seconds": round(seconds, 3), "bytes": receipt.size, "how": how}
+    commands = process.ran.pop(paths.log(receipt.model, receipt.stage), [])
+    more = {"commands": commands} if commands else {}
+    ledger.note(receipt.model, receipt.stage, **told, **more)
+    took = f"{console.duration(seconds)}{', restored' * (how == 'restored')}"
+    console.say(f"   {console.summary(receipt)}  ({took})")
+
+
+def _nothing(recipe: Recipe) -> None:
+    """Settle nothing: the stage has no moving names."""
 
 
 def clean(name: str, recipe: Recipe) -> None:

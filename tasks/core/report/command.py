@@ -7,7 +7,7 @@ from typing import Any
 from doit.cmd_base import DoitCmdBase
 
 from .. import console, paths
-from ..errors import LoadError, UserError, nearest, refused
+from ..errors import LoadError, UserError, nearest, reason
 
 
 class Report(DoitCmdBase):  # type: ignore[misc]  # doit is untyped
@@ -31,10 +31,8 @@ class Report(DoitCmdBase):  # type: ignore[misc]  # doit is untyped
                 if (paths.build() / name).is_dir():
                     console.say(str(page.write(told_of(recipes[name]), recipes[name])))
             console.say(str(index.write(told_of, list(recipes.values()))))
-        except UserError as error:
-            raise LoadError([str(error)]) from None
-        except OSError as error:
-            raise LoadError([refused(error, paths.build())]) from None
+        except (UserError, OSError) as error:
+            raise LoadError([reason(error, paths.build())]) from None
         return 0
 
     def _asked(self, recipes: dict[str, Any]) -> list[str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from .. import paths
 from ..engine import inputs, ledger, lock, manifest, plan
 from ..engine.manifest import Manifest
 from ..engine.stage import Stage
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..recipe import Recipe
 
 FRESH, STALE, MISSING, RUNNING = "current", "stale", "not built", "running"
@@ -50,7 +49,7 @@ def steps(stages: Mapping[str, Stage], recipe: Recipe) -> list[Step]:
     runs = by_key(recipe.name)
     found: dict[str, Step] = {}
     for name, stage in stages.items():
-        before = [path.parent.name for path in receipts(stage, recipe)]
+        before = inputs.stages_before(stage, recipe)
         receipt = manifest.read(paths.manifest(recipe.name, name))
         earlier = [found[each] for each in before if each in found]
         reasons = list(_reasons(name, stage, recipe, receipt, earlier)) if receipt else []
@@ -60,12 +59,6 @@ def steps(stages: Mapping[str, Stage], recipe: Recipe) -> list[Step]:
         told = (stage.__doc__ or "").splitlines()[0]
         found[name] = Step(name, told, state, reasons, before, receipt, run)
     return list(found.values())
-
-
-def receipts(stage: Stage, recipe: Recipe) -> list[Path]:
-    """Return the manifests that a stage is made from."""
-    before = map(Path, stage.task(recipe).get("file_dep", ()))
-    return [path for path in before if path.name == manifest.NAME]
 
 
 def by_key(model: str) -> dict[tuple[str, str], ledger.Line]:
@@ -92,7 +85,7 @@ def _reasons(
     except inputs.NotReady:
         return
     except (UserError, OSError) as error:
-        yield str(error).splitlines()[0]
+        yield reason(error, paths.build()).splitlines()[0]
         return
     for what, old, new in plan.differences(receipt.inputs, now):
         yield f"{what}: {plan.show(old)} -> {plan.show(new)}"

@@ -19,8 +19,8 @@ from typing import Any
 
 from .. import console, paths, settings
 from ..engine import digests, lock, manifest, process, untouched
-from ..errors import UserError, refused
-from . import interpreters, torchbuild
+from ..errors import UserError, reason
+from . import torchbuild
 
 NAMES = ("xtuner", "xinference")
 # What an interpreter must have to stand in for our toolchain; None is any version.
@@ -60,7 +60,7 @@ def tasks() -> Iterator[dict[str, Any]]:
 
 def digest(name: str) -> str:
     """Return what tells one toolchain from another in keys: its lock, or the versions found."""
-    given = _given(name)
+    given = given_python(name)
     if given:
         found = _probe(given)["versions"]
         return f"{name}-{paths.short(manifest.digest_of(found))}"
@@ -76,12 +76,12 @@ def folder(name: str) -> Path:
 
 def python(name: str) -> str:
     """Return the interpreter to run a toolchain's programs with."""
-    return str(_given(name) or (folder(name) / "bin" / "python").absolute())
+    return str(given_python(name) or (folder(name) / "bin" / "python").absolute())
 
 
 def has(name: str, package: str) -> bool:
     """Return whether a toolchain has a package: in its lock, or in the interpreter given."""
-    given = _given(name)
+    given = given_python(name)
     if given:
         return package in _probe(given)["versions"]
     return f"\n{package}==" in _lock(name).read_text(encoding="utf-8")
@@ -94,7 +94,7 @@ def script(name: str, program: str) -> str:
 
 def is_made(name: str) -> bool:
     """Return whether the toolchain can be used at once."""
-    given = _given(name)
+    given = given_python(name)
     made = folder(name) / "toolchain.json"
     untouched.saw(made)
     return _lacks(name, given) == [] if given else made.is_file()
@@ -106,7 +106,7 @@ def make(name: str) -> bool | Any:
 
     console.start(f"toolchain:{name}")
     try:
-        given = _given(name)
+        given = given_python(name)
         if given:
             _check_given(name, given)
             return True
@@ -117,10 +117,8 @@ def make(name: str) -> bool | Any:
                 except BaseException:
                     shutil.rmtree(folder(name), ignore_errors=True)
                     raise
-    except UserError as error:
-        return TaskFailed(str(error))
-    except OSError as error:
-        return TaskFailed(refused(error, paths.build()))
+    except (UserError, OSError) as error:
+        return TaskFailed(reason(error, paths.build()))
     return True
 
 
@@ -135,6 +133,8 @@ def _check_given(name: str, given: str) -> None:
 
 
 def _make(name: str) -> None:
+    from . import interpreters
+
     place = folder(name)
     shutil.rmtree(place, ignore_errors=True)
     build = torchbuild.choose(interpreters.usable())
@@ -185,7 +185,7 @@ def _digest(path: Path) -> str:
     return digests.of_bytes(path.read_bytes())
 
 
-def _given(name: str) -> str:
+def given_python(name: str) -> str:
     """Return the interpreter that the settings name, or nothing; a prefix stands for its python."""
     given: str = getattr(settings.current(), f"toolchain_{name}")
     place = paths.expand(given)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from tasks import ON_REQUEST, STAGES
 from tasks.core import settings
 from tasks.core.engine import pipeline
 from tasks.core.errors import LoadError
+from tasks.core.recipe import Recipe
 from tests.conftest import Project
 
 BASE = "base: {path: base}\n"
@@ -39,6 +44,17 @@ def test_a_model_s_task_is_its_stages_but_those_on_request(project: Project) -> 
     assert task["basename"] == "a"
     assert {"base:a", "dockerfile:a", "image:a"} <= set(task["task_dep"])
     assert not {f"{name}:a" for name in ON_REQUEST} & set(task["task_dep"])
+
+
+def test_an_update_that_the_system_refuses_is_told_in_words(project: Project) -> None:
+    def update(recipe: Recipe) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/x")
+
+    moving: Any = SimpleNamespace(update=update, wanted=lambda recipe: True)
+    *_, task = pipeline.updates({"base": moving}, [project.recipe("a", BASE)])
+    function, arguments = task["actions"][0]
+    failed = function(*arguments)
+    assert failed.get_msg().strip() == "/x: permission denied; make it readable for you"
 
 
 def test_stages_and_commands_are_reserved() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from types import SimpleNamespace
 from typing import Any
 
@@ -80,6 +81,19 @@ def test_a_stage_that_cannot_be_undone_keeps_its_receipt_and_none_of_the_others(
     assert [path.name for path in (project.build / "m").iterdir() if path.name != "locks"] == [
         "second"
     ]
+
+
+def test_what_the_system_refuses_keeps_none_of_the_others(project: Project) -> None:
+    def refuse(recipe: Recipe, receipt: Any) -> list[str]:
+        raise PermissionError(errno.EACCES, "Permission denied", "/x")
+
+    undone: list[str] = []
+    found = stages(undone)
+    found["second"].undo = refuse
+    failed = shipping.unship(found, project.recipe("m", RECIPE))
+    assert failed is not None
+    assert "second: /x: permission denied; make it readable for you" in failed.get_msg()
+    assert undone == ["first", "third"]
 
 
 def test_what_a_failed_run_noted_is_not_passed_over_for_want_of_a_setting(project: Project) -> None:
