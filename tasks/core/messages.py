@@ -21,7 +21,7 @@ FRAMED = VALIDATORS | {"rows.py", "yamlfile.py", "shared.py"}
 # What collects faults, and what makes them.
 LISTS = frozenset({"faults", "wrong", "errors"})
 MAKERS = frozenset(
-    "_faults _name_faults _key_fault _bad_name _say _explain _message _refused refused refusal "
+    "_faults _name_faults _key_fault name_fault _say _explain _message _refused refused refusal "
     "_gated unreachable _wrong".split()
 )
 # The words that a next step begins with.

@@ -33,6 +33,9 @@ from .sections import (
 # A repository's name in the OCI distribution spec: one word for file, task, image and object key.
 NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
 
+# What the file's place tells, and no key of it.
+NOT_WRITTEN = ("name", "file")
+
 
 def _checkpoint(value: Any) -> Any:
     """Accept `last`, `best`, the number of an iteration, or a list of numbers and `last`."""
@@ -73,9 +76,9 @@ class Recipe(Section):
     train: Train | None = None
     checkpoint: Checkpoint = "last"
     adapter: Adapter | None = None
-    merge: Merge = Merge()
+    merge: Merge = Merge.model_construct()
     evaluate: Evaluate | None = None
-    card: Card = Card()
+    card: Card = Card.model_construct()
     image: Image | None = None
     upload: Upload | None = None
     onboard: Onboard | None = None
@@ -85,7 +88,7 @@ class Recipe(Section):
 
     def beside(self, path: str) -> Path:
         """Return a path that the recipe names, which starts at the recipe's own folder."""
-        return self.file.parent / self.name / paths.expand(path)
+        return self.file.parent.joinpath(self.name, paths.expand(path))
 
     @model_validator(mode="after")
     def _can_choose(self) -> Self:
@@ -96,6 +99,15 @@ class Recipe(Section):
         if self.chooses and not self.evaluate:
             raise ValueError(
                 "checkpoint: give `evaluate: {prompts: FILE}`; its scores tell which one is best"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_adapter(self) -> Self:
+        if self.adapter and self.train:
+            raise ValueError(
+                "adapter: it stands in the place of `train`, whose result nobody would take; take "
+                "one of the two out"
             )
         return self
 
@@ -144,12 +156,9 @@ def load(reserved: frozenset[str] = frozenset()) -> list[Recipe]:
     Raises:
         LoadError: every fault of every recipe, in one go.
     """
-    folder = paths.expand(settings.current().recipes)
-    if not folder.is_dir():
-        where = settings.current().where("recipes")
-        raise LoadError([f"{folder}: no such folder ({where}); make it, or name another"])
+    place = folder()
     recipes, faults = [], []
-    for path in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml"))):
+    for path in sorted((*place.glob("*.yaml"), *place.glob("*.yml"))):
         try:
             recipes.append(read(path, reserved))
         except LoadError as error:
@@ -157,6 +166,19 @@ def load(reserved: frozenset[str] = frozenset()) -> list[Recipe]:
     if faults:
         raise LoadError(faults)
     return recipes
+
+
+def folder() -> Path:
+    """Return the folder of recipes.
+
+    Raises:
+        LoadError: there is none.
+    """
+    place = paths.expand(settings.current().recipes)
+    if not place.is_dir():
+        where = settings.current().where("recipes")
+        raise LoadError([f"{place}: no such folder ({where}); make it, or name another"])
+    return place
 
 
 def read(path: Path, reserved: frozenset[str] = frozenset()) -> Recipe:
@@ -196,20 +218,23 @@ def _validated(path: Path, content: Any, lines: dict[yamlfile.KeyPath, int]) -> 
 def _key_fault(key: Any) -> str:
     if not isinstance(key, str):
         return "a key must be a word; put it in quotes if it is one"
-    return "unknown key; the file's name is the model's" if key in ("name", "file") else ""
+    return "unknown key; the file's name is the model's" if key in NOT_WRITTEN else ""
 
 
 def _name_faults(path: Path, reserved: frozenset[str]) -> Iterator[str]:
     name = path.name.removesuffix(path.suffix)
     if path.suffix != ".yaml":
         yield f"call it {name}.yaml"
-    if not NAME.fullmatch(name) or name in reserved:
-        yield _bad_name(name, name in reserved)
+    if fault := name_fault(name, reserved):
+        yield fault
 
 
-def _bad_name(name: str, taken: bool) -> str:
-    if taken:
+def name_fault(name: str, reserved: frozenset[str]) -> str:
+    """Return why a model cannot be called so, or nothing."""
+    if name in reserved:
         return f"'{name}' is the name of a stage or a command; call the model something else"
+    if NAME.fullmatch(name):
+        return ""
     return (
         f"'{name}' cannot name a model; use small letters and digits, joined by '.', '_' or '-', "
         "as registries want it"
@@ -221,13 +246,10 @@ def _faults(
 ) -> Iterator[str]:
     """Yield one line for each of pydantic's findings."""
     for fault in sorted(error.errors(), key=lambda e: _line(e["loc"], lines)):
-        where = ".".join(map(str, _known(fault["loc"], lines))) or "recipe"
-        missing = fault["type"] == "missing"
-        what = _say(fault)
-        name = f"{where}.{fault['loc'][-1]}" if missing and len(fault["loc"]) > 1 else where
-        if missing and len(fault["loc"]) == 1:
-            name = str(fault["loc"][0])
-        yield f"{path}:{_line(fault['loc'], lines)}: {name}: {what}"
+        # A key that is missing has no line of its own.
+        missing = fault["loc"][-1:] if fault["type"] == "missing" else ()
+        name = ".".join(map(str, (*_known(fault["loc"], lines), *missing))) or "recipe"
+        yield f"{path}:{_line(fault['loc'], lines)}: {name}: {_say(fault)}"
 
 
 def _known(loc: tuple[Any, ...], lines: dict[yamlfile.KeyPath, int]) -> yamlfile.KeyPath:
@@ -283,16 +305,16 @@ def _fields_at(loc: tuple[Any, ...]) -> list[str]:
     for step in loc:
         found = section.model_fields.get(step) if isinstance(step, str) else None
         if found is not None:
-            section = _section_of(found.annotation) or section
+            section = section_of(found.annotation) or section
     fields = section.model_fields.items()
-    return [field.alias or name for name, field in fields if name not in ("name", "file")]
+    return [field.alias or name for name, field in fields if name not in NOT_WRITTEN]
 
 
-def _section_of(annotation: Any) -> Any:
-    """Return the Section class inside an annotation such as `Train | None`."""
+def section_of(annotation: Any) -> type[Section] | None:
+    """Return the section inside an annotation such as `Train | None`."""
     options = getattr(annotation, "__args__", (annotation,))
-    sections = [o for o in options if isinstance(o, type) and issubclass(o, Section)]
-    return sections[0] if sections else None
+    found = (each for each in options if isinstance(each, type) and issubclass(each, Section))
+    return next(found, None)
 
 
 def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:

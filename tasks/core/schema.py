@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .recipe import Recipe
+from .recipe import NOT_WRITTEN, Recipe, section_of
 from .sections import Section
 
 README = Path("recipes/README.md")
@@ -19,7 +19,6 @@ SCHEMA = Path("recipes/schema.json")
 ROW = re.compile(
     r"^\| `(?P<key>[\w.]+)` \| (?P<default>.*?) \| (?P<stages>.*?) \| (?P<words>.*?) \|$"
 )
-NOT_WRITTEN = ("name", "file")
 
 
 def key_paths(section: type[Section] = Recipe, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -33,14 +32,6 @@ def key_paths(section: type[Section] = Recipe, prefix: str = "") -> Iterator[tup
             yield from key_paths(inner, f"{path}.")
         else:
             yield path, ... if field.is_required() else field.default
-
-
-def section_of(annotation: Any) -> type[Section] | None:
-    """Return the section inside an annotation such as `Train | None`."""
-    for option in getattr(annotation, "__args__", (annotation,)):
-        if isinstance(option, type) and issubclass(option, Section):
-            return option
-    return None
 
 
 def rows() -> dict[str, re.Match[str]]:

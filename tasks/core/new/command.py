@@ -11,7 +11,7 @@ from typing import Any
 
 from doit.cmd_base import Command
 
-from .. import console, paths, recipe, settings
+from .. import console, recipe
 from ..commands import terminal
 from ..commands.anyorder import JSON, AnyOrder
 from ..engine import pipeline
@@ -90,26 +90,17 @@ def place(words: Sequence[str]) -> Path:
 
     Raises:
         UserError: no good name, or there is a recipe of that name.
+        LoadError: there is no folder of recipes.
     """
     if len(words) != 1:
         raise UserError("`doit new`: which model? Give it one name, such as my-model")
     (name,) = words
-    folder = paths.expand(settings.current().recipes)
-    there = [path for path in (folder / f"{name}.yaml", folder / f"{name}.yml") if path.exists()]
-    if not recipe.NAME.fullmatch(name):
-        raise UserError(
-            f"'{name}' cannot name a model; use small letters and digits, joined by '.', '_' or "
-            "'-', as registries want it"
-        )
-    if name in reserved():
-        raise UserError(
-            f"'{name}' is the name of a stage or a command; call the model something else"
-        )
-    if there:
-        raise UserError(f"{there[0]}: is there already; take another name, or edit it")
-    if not folder.is_dir():
-        where = settings.current().where("recipes")
-        raise UserError(f"{folder}: no such folder ({where}); make it, or name another")
+    if fault := recipe.name_fault(name, reserved()):
+        raise UserError(fault)
+    folder = recipe.folder()
+    for path in (folder / f"{name}.yaml", folder / f"{name}.yml"):
+        if path.exists():
+            raise UserError(f"{path}: is there already; take another name, or edit it")
     return folder / f"{name}.yaml"
 
 
