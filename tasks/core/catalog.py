@@ -97,9 +97,7 @@ def tool_parser(recipe: Recipe) -> str | None:
         found = row(recipe)
     except UserError:
         return None
-    label = recipe.base.label.lower()
-    fitting = [name for name in found.tool_parsers if label.startswith(name.lower())]
-    return found.tool_parsers[max(fitting, key=len)] if fitting else found.tool_parser
+    return by_name(found.tool_parsers, recipe.base.label, found.tool_parser)
 
 
 def of(recipe: Recipe) -> str:
@@ -172,8 +170,8 @@ def length(whole: Mapping[str, Any]) -> int | None:
     return int(scaling.get("original_max_position_embeddings", made_for) * factor)
 
 
-def by_name(values: Mapping[str, str | None], label: str) -> str | None:
-    """Return the value of the longest prefix that a model's name has.
+def by_name(values: Mapping[str, str | None], label: str, other: str | None) -> str | None:
+    """Return the value of the longest prefix that a model's name has, else the other.
 
     Args:
         label: the name on the Hub, or a folder; of a folder, the last part counts.
@@ -184,7 +182,7 @@ def by_name(values: Mapping[str, str | None], label: str) -> str | None:
         for prefix, value in values.items()
         if wanted.startswith(prefix.lower()) or _stem(wanted).startswith(_stem(prefix))
     }
-    return fits[max(fits, key=len)] if fits else None
+    return fits[max(fits, key=len)] if fits else other
 
 
 @functools.cache

@@ -105,6 +105,18 @@ def test_a_local_config_tells_the_architecture(project: Project) -> None:
     assert catalog.row(recipe).models == ("Qwen2",)
 
 
+@pytest.mark.parametrize(
+    ("name", "parser"), [("Hermes-3-Llama-3.1-8B", "hermes"), ("my-own-llama", None)]
+)
+def test_a_local_model_s_folder_tells_its_tool_parser(
+    project: Project, name: str, parser: str | None
+) -> None:
+    folder = project.recipes / "m" / name
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    assert catalog.tool_parser(project.recipe("m", f"base: {{path: {name}}}")) == parser
+
+
 def test_the_built_base_tells_the_architecture(project: Project) -> None:
     project.result("m", "base", {"config.json": b'{"architectures": ["OPTForCausalLM"]}'})
     assert catalog.of(project.recipe("m", "base: {hub: org/unheard-of}")) == "OPTForCausalLM"

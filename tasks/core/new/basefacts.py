@@ -70,10 +70,7 @@ class BaseFacts:
     @property
     def vllm(self) -> str:
         """A version of vLLM that serves it."""
-        first, last = (self.row.vllm.get(end) if self.row else None for end in ("first", "last"))
-        if first and versions.parse(first) > versions.parse(VLLM):
-            return first
-        return last if last and versions.parse(last) < versions.parse(VLLM) else VLLM
+        return versions.serving(self.row.vllm if self.row else {}, VLLM)
 
     @property
     def memory(self) -> Mapping[str, float]:
@@ -175,7 +172,7 @@ def _weights(files: Mapping[str, int]) -> int:
 
 def _template(row: Row | None, chat: str, label: str) -> tuple[str | None, str]:
     """Return xtuner's prompt template and how it is known: the model's own word counts most."""
-    listed = (catalog.by_name(row.templates, label) or row.template) if row else None
+    listed = catalog.by_name(row.templates, label, row.template) if row else None
     seen = next((name for name, marks in MARKS if all(mark in chat for mark in marks)), None)
     if listed and seen and ALIKE.get(listed, listed) == seen:
         return listed, "the catalogue and the chat template agree"
@@ -186,7 +183,7 @@ def _template(row: Row | None, chat: str, label: str) -> tuple[str | None, str]:
 
 
 def _tool_parser(row: Row | None, label: str) -> str | None:
-    return (catalog.by_name(row.tool_parsers, label) or row.tool_parser) if row else None
+    return catalog.by_name(row.tool_parsers, label, row.tool_parser) if row else None
 
 
 def _notes(config: Mapping[str, Any], architecture: str | None, row: Row | None) -> list[str]:

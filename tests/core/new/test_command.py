@@ -373,6 +373,12 @@ def test_the_version_of_vllm_serves_the_architecture(
     assert basefacts.of(survey.Folder(folder), "m").vllm == version
 
 
+def test_where_the_catalogue_knows_that_there_is_no_template_none_is_told(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path, "phi-4", {"architectures": ["Phi3ForCausalLM"]}, "", 10)
+
+    assert basefacts.of(survey.Folder(folder), str(folder)).template is None
+
+
 @pytest.mark.parametrize("word", ["yes", "1e3", "a: b", "null", "it's", "#a", "模型", "/a b"])
 def test_a_value_is_read_back_as_it_was(word: str) -> None:
     assert yaml.safe_load(f"a: {drafting.spelled(word)}") == {"a": word}
