@@ -11,27 +11,18 @@ their bytes are, and `push` streams them from there.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import dockerfile
 from .core import console, paths
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
-from .core.image import (
-    bases,
-    engine,
-    imageconfig,
-    layers,
-    layouts,
-    lints,
-    oci,
-    ownlayers,
-    stack,
-    wheellock,
-    wheels,
-)
+from .core.image import bases, layers, wheellock
 from .core.model import modelfiles
 from .core.recipe import Recipe
+
+if TYPE_CHECKING:
+    from .core.image import oci
 
 VERSION = 2
 # An engine's image is on this machine only, and a layout is quickly made from the model.
@@ -79,11 +70,13 @@ def settle(recipe: Recipe) -> None:
 
 def update(recipe: Recipe) -> None:
     """Look the base's tag up anew, and choose wheels anew."""
+    from .core.image import dockerengine
+
     made = dockerfile.image(recipe)
     if made.builder == "oci":
         bases.update(recipe)
         wheellock.update(recipe)
-    elif bases.remote(recipe) and engine.is_only_here(made.base):
+    elif bases.remote(recipe) and dockerengine.is_only_here(made.base):
         console.say(f"   image.base: {made.base} is the engine's own; nothing to look up")
     else:
         bases.update(recipe)
@@ -93,18 +86,22 @@ def drifted(recipe: Recipe) -> bool:
     """Return whether a Docker engine that built the image no longer has it."""
     if dockerfile.image(recipe).builder != "docker":
         return False
+    from .core.image import dockerengine
+
     path = paths.output(recipe.name, "image") / "digest"
-    return not engine.has(path.read_text(encoding="utf-8").strip())
+    return not dockerengine.has(path.read_text(encoding="utf-8").strip())
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
+    from .core.image import lints
+
     dockerfile.lint(recipe)
     for stage, root in dockerfile.sources(recipe):
         if root == layers.ROOT:
             model = paths.output(recipe.name, stage)
             lints.check(recipe, lints.of_files(recipe, model, modelfiles.outgoing(model)))
-    is_engine_s = dockerfile.image(recipe).builder == "docker"
-    return _with_an_engine(recipe, folder) if is_engine_s else _without(recipe, folder)
+    by_engine = dockerfile.image(recipe).builder == "docker"
+    return _with_an_engine(recipe, folder) if by_engine else _without(recipe, folder)
 
 
 def is_stored(recipe: Recipe) -> bool:
@@ -115,6 +112,8 @@ def is_stored(recipe: Recipe) -> bool:
 
 def _without(recipe: Recipe, folder: Path) -> Facts:
     """Write the layout."""
+    from .core.image import imageconfig, layouts, ownlayers, stack
+
     base, stored = bases.read(recipe), is_stored(recipe)
     where = bases.origin(recipe)
     below = [stack.Layer(**layer, origin=where) for layer in (base.layers if base else ())]
@@ -140,6 +139,8 @@ def _without(recipe: Recipe, folder: Path) -> Facts:
 
 def _packages(recipe: Recipe, base: oci.Image | None, folder: Path) -> list[str]:
     """Unpack the recipe's packages; say which of them the base has."""
+    from .core.image import wheels
+
     made, missing = dockerfile.image(recipe), wheels.missing(recipe)
     for package in made.pip:
         if package not in missing:
@@ -153,9 +154,11 @@ def _packages(recipe: Recipe, base: oci.Image | None, folder: Path) -> list[str]
 
 def _with_an_engine(recipe: Recipe, folder: Path) -> Facts:
     """Have the engine build; it keeps the image, and we its id."""
+    from .core.image import dockerengine
+
     made, model = dockerfile.image(recipe), paths.output(recipe.name, recipe.weights)
-    engine.version()
-    if made.serve == "adapter" and not engine.has_buildx():
+    dockerengine.version()
+    if made.serve == "adapter" and not dockerengine.has_buildx():
         raise UserError(
             f"{recipe.file}: image.serve: an engine takes base and adapter apart only through "
             "Docker's buildx, which is not here; install it, or say `builder: oci`"
@@ -165,18 +168,20 @@ def _with_an_engine(recipe: Recipe, folder: Path) -> Facts:
     _have_base(recipe, log)
     own = dockerfile.context(recipe)
     context = own if own.is_dir() else model
-    digest = engine.build(dockerfile.options(recipe), context, file, log)
+    digest = dockerengine.build(dockerfile.options(recipe), context, file, log)
     (folder / "digest").write_text(f"{digest}\n", encoding="utf-8")
     return {"digest": digest, "reference": f"{made.repository}:{made.tag}"}
 
 
 def _have_base(recipe: Recipe, log: Path) -> None:
     """Load a base that is a file or folder into the engine; refuse one that it must not pull."""
+    from .core.image import dockerengine
+
     made, named = dockerfile.image(recipe), dockerfile.base(recipe)
     base = bases.read(recipe) if bases.is_here(recipe) else None
     if base:
-        engine.load(named, base, lambda layer: bases.pieces(recipe, layer, 0), log)
-    elif made.build.pull == "never" and named != bases.SCRATCH and not engine.has(named):
+        dockerengine.load(named, base, lambda layer: bases.pieces(recipe, layer, 0), log)
+    elif made.build.pull == "never" and named != bases.SCRATCH and not dockerengine.has(named):
         raise UserError(
             f"{recipe.file}: image.base: the engine has no {named}, and image.build.pull is "
             "never; pull it, or say `pull: missing`"

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .core import console, paths, preset
+from .core import console, paths
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.launching.job import Job
 from .core.recipe import Recipe
 from .core.sections import ZERO, Train
-from .core.training import checkpoints, losscurve, trainlog
-from .core.training.trainlog import Record
-from .core.xtuner import saving
+from .core.training import checkpoints
+
+if TYPE_CHECKING:
+    from .core.launching.history import History
+    from .core.training.trainlog import Record
 
 VERSION = 2
 # A killed training goes on from its newest checkpoint, in the folder where it was.
@@ -72,7 +74,7 @@ def key(recipe: Recipe) -> dict[str, Any]:
 
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Train, follow the log, and keep what is the result: checkpoints and losses."""
-    from .core import launching
+    from .core import launching, preset
     from .core.launching.history import History
 
     choice = preset.choice(recipe)
@@ -102,13 +104,17 @@ def run(recipe: Recipe, folder: Path) -> Facts:
 
 def _goes_on(job: Job) -> list[str]:
     """Return a line on the checkpoint that a stopped training goes on from, if there is one."""
+    from .core.xtuner import saving
+
     train = job.train
     found = saving.newest(job.folder, train.accumulative_counts * train.sequence_parallel_size)
     return [f"goes on from {found.name}"] if found else []
 
 
-def _follower(history: Any, train: Train) -> Any:
+def _follower(history: History, train: Train) -> Callable[[str], None]:
     """Return what takes a line of the log: its record is kept and shown."""
+    from .core.training import trainlog
+
     said = False
 
     def follow(line: str) -> None:
@@ -162,6 +168,8 @@ def _check_checkpoints(recipe: Recipe, last: Record, folder: Path, log: Path) ->
 
 def _keep_results(records: Sequence[Record], folder: Path) -> None:
     """Keep checkpoints, and the losses without their times; what xtuner needs to go on goes."""
+    from .core.training import losscurve
+
     kept = checkpoints.all_in(folder)
     for path in folder.iterdir():
         if path not in kept:

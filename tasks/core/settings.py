@@ -233,14 +233,15 @@ def _from_yaml(path: Path) -> Iterator[tuple[str, str, str]]:
     if not isinstance(content, dict | None):
         raise LoadError([f"{path}: expected `name: value` lines"])
     for at, value in _leaves(content or {}, ()):
-        text = (
-            ""
-            if value is None
-            else str(value).lower()
-            if value is True or value is False
-            else str(value)
-        )
-        yield "_".join(map(str, at)), text, f"{path}:{lines.get(at, 1)}: {'.'.join(map(str, at))}"
+        where = f"{path}:{lines.get(at, 1)}: {'.'.join(map(str, at))}"
+        yield "_".join(map(str, at)), _spelled(value), where
+
+
+def _spelled(value: Any) -> str:
+    """Return a value as the environment would have it."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _leaves(value: Any, at: yamlfile.KeyPath) -> Iterator[tuple[yamlfile.KeyPath, Any]]:

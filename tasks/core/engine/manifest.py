@@ -180,11 +180,12 @@ def sync(folder: Path) -> None:
         for name in names:
             path = Path(parent) / name
             if not path.is_symlink():
-                _fsync(path)
-        _fsync(Path(parent))
+                fsync(path)
+        fsync(Path(parent))
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -58,7 +57,7 @@ def publish(scratch: Path, model: str, stage: str) -> None:
     if place.exists() or place.is_symlink():
         place.rename(old)
     scratch.rename(place)
-    _sync_names(place.parent)
+    manifest.fsync(place.parent)
     remove(old)
 
 
@@ -67,11 +66,3 @@ def remove(folder: Path) -> None:
     if folder.is_dir():
         with digests.carried(manifest.walk(folder)):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync_names(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

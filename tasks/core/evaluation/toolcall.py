@@ -80,9 +80,8 @@ def _tagged(text: str) -> tuple[str, Any]:
     if not isinstance(content, dict):
         return "", None
     arguments = content.get("arguments", content.get("parameters", {}))
-    return str(content.get("name", "")), _json(arguments) if isinstance(
-        arguments, str
-    ) else arguments
+    arguments = _json(arguments) if isinstance(arguments, str) else arguments
+    return str(content.get("name", "")), arguments
 
 
 def _json(text: str) -> Any:

@@ -47,7 +47,7 @@ def drift(there: Gateway, asked: Channel, left: Left) -> str:
     found = only(there, asked.name)
     if not found:
         return f"channel '{asked.name}' is gone"
-    if _is_another_s(there, found):
+    if _has_another_owner(there, found):
         return f"channel '{asked.name}' is another recipe's"
     if there.marked(found) == "" and is_ours(there, found, left):
         return f"channel '{asked.name}' has a mark without an owner"
@@ -67,7 +67,7 @@ def taken_over(there: Gateway, found: Fields, asked: Channel, left: Left, secret
     """
     if not found or is_ours(there, found, left):
         return {}
-    if _is_another_s(there, found):
+    if _has_another_owner(there, found):
         raise UserError(
             f"{there.name}: channel '{asked.name}' ({found['id']}) belongs to another recipe; "
             f"give this one another `gateway.name`{_adopt(there, found)}"
@@ -170,7 +170,7 @@ def give_back(there: Gateway, title: str, left: Left, told_by: Sequence[Path]) -
         UserError: a run did, and yet the channel bears another recipe's mark.
     """
     found = only(there, title)
-    if found and told_by and _is_another_s(there, found):
+    if found and told_by and _has_another_owner(there, found):
         raise UserError(
             f"{there.name}: channel '{title}' ({found['id']}) stays, as it bears another recipe's "
             f"mark; if it is not this recipe's, delete {' and '.join(map(str, told_by))}"
@@ -185,7 +185,7 @@ def give_back(there: Gateway, title: str, left: Left, told_by: Sequence[Path]) -
     return []
 
 
-def _is_another_s(there: Gateway, found: Fields) -> bool:
+def _has_another_owner(there: Gateway, found: Fields) -> bool:
     return bool(there.marked(found)) and there.marked(found) != there.owner
 
 

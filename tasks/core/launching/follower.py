@@ -101,9 +101,8 @@ class Follower:
         if state.waits:
             console.status(f"job {self.number} waits: {state.reason or 'for its turn'}")
         if state.name != self.state.name and not state.has_ended:
-            nodes = f" on {state.nodes}" if state.nodes else ""
             console.clear()
-            console.say(f"   job {self.number} is {state.name}{nodes}")
+            console.say(f"   job {self.number} is {state.name}{state.on}")
         self.state = state
 
     def _copy(self) -> None:

@@ -113,8 +113,8 @@ def remove(there: Client, recipe: Recipe, receipt: Manifest | None) -> list[str]
     uid = facts.get("uid") or asked.name or recipe.name
     name = facts.get("model_name") or registration.model_name(recipe)
     lines, running, registered = [], there.running(uid), there.registration(name)
-    _refuse_another_s(running, f"model '{uid}'", recipe, receipt)
-    _refuse_another_s(registered, f"registration '{name}'", recipe, receipt)
+    _refuse_another_owner(running, f"model '{uid}'", recipe, receipt)
+    _refuse_another_owner(registered, f"registration '{name}'", recipe, receipt)
     if _is_made(running, recipe, facts):
         there.terminate(uid)
         lines.append(f"model {uid} ended")
@@ -131,7 +131,7 @@ def forget(at: Place, recipe: Recipe, receipt: Manifest | None) -> list[str]:
     lines = []
     for path in (daemon.folder(at.name) / "home/model").glob(f"*/llm/{name}.json"):
         found = json.loads(path.read_text(encoding="utf-8"))
-        _refuse_another_s(found, f"registration '{name}'", recipe, receipt)
+        _refuse_another_owner(found, f"registration '{name}'", recipe, receipt)
         if _is_made(found, recipe, facts):
             path.unlink()
             lines.append(f"registration {name} removed")
@@ -156,7 +156,7 @@ def _is_ours(found: Mapping[str, Any] | None, recipe: Recipe, facts: Mapping[str
     return registration.is_ours(told, recipe, facts.get("registration", ""))
 
 
-def _refuse_another_s(
+def _refuse_another_owner(
     found: Mapping[str, Any] | None, what: str, recipe: Recipe, receipt: Manifest | None
 ) -> None:
     """Refuse to forget what the last run made and another recipe's mark is on: ours may be lost.
@@ -165,7 +165,7 @@ def _refuse_another_s(
         UserError: it is so.
     """
     told = (found or {}).get("model_description")
-    if receipt and registration.is_another_s(told, recipe):
+    if receipt and registration.has_another_owner(told, recipe):
         raise UserError(
             f"Xinference: {what} stays, as it bears another recipe's mark; if it is not this "
             f"recipe's, delete {paths.manifest(recipe.name, 'serve')}"

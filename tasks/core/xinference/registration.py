@@ -161,7 +161,7 @@ def is_ours(description: Any, recipe: Recipe, left: str) -> bool:
     return owner == identity.known(recipe) if owner else description == left
 
 
-def is_another_s(description: Any, recipe: Recipe) -> bool:
+def has_another_owner(description: Any, recipe: Recipe) -> bool:
     """Return whether a description names an owner that is not this recipe."""
     found = MARK.search(str(description or ""))
     return bool(found and found["owner"]) and not is_ours(description, recipe, "")

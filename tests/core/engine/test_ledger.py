@@ -33,4 +33,4 @@ def test_lines_of_many_writers_never_mix(project: Project) -> None:
     for writer in writers:
         writer.join()
     lines = (project.build / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
-    assert len([json.loads(line)["text"] == long for line in lines]) == 80
+    assert [json.loads(line)["text"] for line in lines] == [long] * 80

@@ -7,6 +7,7 @@ import os
 import random
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -231,12 +232,8 @@ def test_each_registry_gets_a_blob_as_it_wants_it(
 
 
 def test_two_uploads_of_one_blob_at_once_both_end_well(proxy: Proxy) -> None:
-    threads = [threading.Thread(target=send, args=(proxy.host,)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    send(proxy.host)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(send, [proxy.host] * 2))  # raises what one of them raised
 
 
 def test_a_big_blob_takes_little_memory(plain_registry: Server) -> None:
