@@ -1,19 +1,14 @@
-"""What a build prints: doit's own marks, a line on each result, failures without noise."""
+"""What a build prints: lines, progress, and values as people read them."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
-
-from doit.reporter import ConsoleReporter
-
-from .engine import untouched
 
 if TYPE_CHECKING:
     from .engine.manifest import Manifest
@@ -102,75 +97,25 @@ def size(count: float) -> str:
 
 def summary(receipt: Manifest) -> str:
     """Return one line on a result: the facts that are single values, then files and bytes."""
-    facts = [
-        f"{name} {_short(value)}"
-        for name, value in receipt.facts.items()
-        if name != "content" and _is_single(value)
-    ]
+    facts = [f"{name} {_short(value)}" for name, value in singles(receipt.facts).items()]
     count = len(receipt.files)
     files = f"{count} file{'s' if count != 1 else ''}, {size(receipt.size)}"
     return ", ".join([*facts, files])
 
 
-def _is_single(value: Any) -> bool:
-    return isinstance(value, str | int | float) and not isinstance(value, bool)
+def singles(facts: Mapping[str, Any]) -> dict[str, str | int | float]:
+    """Return the facts that are single values, as people want to see them."""
+    return {
+        name: value
+        for name, value in facts.items()
+        if name != "content" and isinstance(value, str | int | float) and type(value) is not bool
+    }
 
 
-def _short(value: Any) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+def brief(text: str) -> str:
+    """Return a text; of a digest, what is enough to tell it from others."""
     return text[:19] if text.startswith("sha256:") else text
 
 
-def quietly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """End on Ctrl-C without a traceback; for sys.excepthook."""
-    if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
-
-
-class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit is untyped
-    """doit's console reporter; a failure is said once, and the end says how long it took."""
-
-    desc = "what ran, what it made, what failed"
-
-    def __init__(self, outstream: Any, options: Any) -> None:
-        # doit took sys.stdout as it was when doit was imported.
-        super().__init__(sys.stdout if outstream is sys.__stdout__ else outstream, options)
-        sys.excepthook = quietly
-        self.started = time.monotonic()
-        self.ran = 0
-        self.said = ""
-
-    def write(self, text: str) -> None:
-        """Print, and remember what was printed."""
-        super().write(text)
-        self.said += text
-
-    def execute_task(self, task: Any) -> None:
-        """Note a task that starts."""
-        super().execute_task(task)
-        self.ran += bool(task.actions)
-
-    def _write_failure(self, result: Any, write_exception: bool = True) -> None:
-        fail = result["exception"]
-        if fail.get_name() == "UnmetDependency":
-            return
-        clear()
-        self.outstream.flush()
-        sys.stderr.write(f"ERROR: {result['task'].name}: {fail.get_msg().strip()}\n")
-
-    def complete_run(self) -> None:
-        """Say what the run came to."""
-        for message in self.runtime_errors:
-            sys.stderr.write(f"ERROR: {message}\n")
-        if self.ran:
-            plural = "s" if self.ran != 1 else ""
-            took = duration(time.monotonic() - self.started)
-            self.write(f"{self.ran} task{plural} ran in {took}{self._outcome()}\n")
-        elif not self.failures and not self.runtime_errors and not sys.exc_info()[0]:
-            untouched.note(sys.argv[1:], self.said)
-
-    def _outcome(self) -> str:
-        """Return how many tasks failed, and how many waited for one that did."""
-        kept = sum(f["exception"].get_name() == "UnmetDependency" for f in self.failures)
-        failed = len(self.failures) - kept
-        return f", {failed} failed" * bool(failed) + f", {kept} could not begin" * bool(kept)
+def _short(value: str | int | float) -> str:
+    return brief(f"{value:.4g}" if isinstance(value, float) else str(value))

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import paths
-from ..console import duration, size
+from ..console import brief, duration, singles, size
 from ..recipe import Recipe
-from . import answers, charts, commands, costs, picture, training
+from . import answers, charts, costs, picture, reproduce, training
 from .state import Step
 
 MOST_FILES = 60
@@ -35,7 +35,7 @@ def variables(recipe: Recipe, steps: Sequence[Step]) -> dict[str, Any]:
         "evaluation": evaluation(report) if report else None,
         "is_gated": answered.parent != paths.output(recipe.name, "evaluate"),
         "digests": [digests(step) for step in steps if step.receipt],
-        "reproduce": commands.reproduce(recipe, steps),
+        "reproduce": reproduce.needed(recipe, steps),
         "cost": costs.table(recipe, steps),
     }
 
@@ -88,13 +88,13 @@ def row(step: Step) -> dict[str, Any]:
 
 def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the facts that are single values, as people read them."""
-    shown = []
-    for name, value in found.items():
-        if name == "content" or isinstance(value, bool | dict | list) or value is None:
-            continue
-        text = charts.number(value) if isinstance(value, float) else str(value)
-        shown.append((name.replace("_", " "), text[:19] if text.startswith("sha256:") else text))
-    return shown
+    return [
+        (
+            name.replace("_", " "),
+            charts.number(value) if isinstance(value, float) else brief(str(value)),
+        )
+        for name, value in singles(found).items()
+    ]
 
 
 def data(step: Step | None) -> dict[str, Any] | None:
