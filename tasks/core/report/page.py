@@ -13,7 +13,7 @@ from .. import paths, render
 from ..engine import digests, lock, manifest
 from ..engine.stage import Stage
 from ..recipe import Recipe
-from . import answers, commands, content, costs, curves, state
+from . import answers, content, costs, curves, reproduce, state
 from .state import Step
 
 NAME = "index.html"
@@ -56,7 +56,7 @@ def stamp(recipe: Recipe, steps: Sequence[Step]) -> str:
             steps,
             costs.runs(recipe.name),
             [digests.of_bytes(p.read_bytes()) if p and p.is_file() else None for p in logs],
-            commands.recipe_files(recipe),
+            reproduce.recipe_files(recipe),
         ]
     )
 

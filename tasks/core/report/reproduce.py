@@ -17,7 +17,7 @@ from .state import Step
 SCRATCH = re.compile(r"/\.([a-z]+)-[0-9a-f]{12}\b")
 
 
-def reproduce(recipe: Recipe, steps: Sequence[Step]) -> dict[str, Any]:
+def needed(recipe: Recipe, steps: Sequence[Step]) -> dict[str, Any]:
     """Return what someone else needs to make the same."""
     outward = [s.stage for s in steps if s.receipt and s.stage in ("push", "upload", "serve")]
     return {
