@@ -12,12 +12,9 @@ from typing import Any
 
 from . import push
 from .core import paths, pins, render, settings
-from .core.engine import manifest
 from .core.engine.stage import Facts, TaskDict
 from .core.recipe import Recipe
 from .core.sections import Serve
-from .core.vllm import server as vllm
-from .core.xinference import server as xinference
 
 VERSION = 1
 
@@ -55,9 +52,13 @@ def variables(recipe: Recipe) -> dict[str, Any]:
         "gpus": "all" if gpus == "auto" else gpus,
     }
     if _serve(recipe).by == "vllm":
+        from .core.vllm import server as vllm
+
         port = ["--port", str(vllm.PORT)]
         words = {"arguments": [*vllm.arguments(recipe), *port], "port": vllm.PORT}
-        return {**common, **words, "image": _pushed(recipe)}
+        return {**common, **words, "image": push.pinned(recipe)}
+    from .core.xinference import server as xinference
+
     return {
         **common,
         "image": pins.pinned(recipe, settings.current().xinference_image),
@@ -82,13 +83,6 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     if _serve(recipe).by == "xinference":
         pins.mention(recipe, [values["image"]])
     return {"by": _serve(recipe).by}
-
-
-def _pushed(recipe: Recipe) -> str:
-    """Return our image's name, by the digest that was pushed under it if one was."""
-    place, receipt = push.place(recipe), manifest.read(paths.manifest(recipe.name, "push"))
-    reference = str(receipt.facts["reference"]) if receipt else ""
-    return reference if reference.startswith(f"{place}@") else place
 
 
 def _own(recipe: Recipe) -> str | None:

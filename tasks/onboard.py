@@ -11,21 +11,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .core import catalog, kubernetes, paths, render, settings
+from . import push
+from .core import paths, render, settings
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
-from .core.kubernetes import resources
 from .core.recipe import Recipe
+
+if TYPE_CHECKING:
+    from .core.kubernetes import Facts as Told
+    from .core.kubernetes import Object
 
 VERSION = 2
 
 TEMPLATE = "onboard.md.j2"
 # Where the model centre's workers see the bucket `llms`, one folder a model.
 MOUNTS = "/root/llms"
-# The document's own, for mounted files where the recipe has no image.
-RUNTIME = "vllm/vllm-openai:v0.4.1"
 ALWAYS = ("modelspec.yaml", "mount.yaml")
 
 
@@ -44,6 +46,8 @@ def task(recipe: Recipe) -> TaskDict:
 
 def key(recipe: Recipe) -> dict[str, Any]:
     """Return all that the files hold."""
+    from .core import kubernetes
+
     return {**record(recipe), "kubernetes": kubernetes.objects(recipe, told(recipe))}
 
 
@@ -53,6 +57,8 @@ def record(recipe: Recipe) -> dict[str, Any]:
     Raises:
         UserError: the architecture is unknown or not in the catalogue.
     """
+    from .core import catalog
+
     row = catalog.row(recipe)
     return {
         "name": recipe.name,
@@ -70,9 +76,11 @@ def record(recipe: Recipe) -> dict[str, Any]:
 
 
 def mount(recipe: Recipe) -> dict[str, str]:
-    """Return the folder in which the workers find the model's files."""
+    """Return the folder in which the workers find the model's files, and what serves them."""
+    from .core.kubernetes import runtime
+
     own = recipe.onboard.mount if recipe.onboard else None
-    return {"path": own or f"{MOUNTS}/{recipe.name}"}
+    return {"path": own or f"{MOUNTS}/{recipe.name}", "image": runtime.image(recipe)}
 
 
 def image(recipe: Recipe) -> dict[str, str | None] | None:
@@ -89,36 +97,22 @@ def image(recipe: Recipe) -> dict[str, str | None] | None:
             f"{found.where('registry')}: {found.registry} should be host[:port][/prefix]; "
             "take the part up to :// away"
         )
-    registry = found.registry.rstrip("/")
-    name = f"{recipe.image.repository}:{recipe.image.tag}"
-    reference = f"{registry}/{name}" if registry else name
-    return {"reference": pushed(recipe, reference) or reference, "registry": registry or None}
+    return {"reference": push.pinned(recipe), "registry": found.registry.strip("/") or None}
 
 
-def pushed(recipe: Recipe, reference: str) -> str | None:
-    """Return the name with the digest that `push` left, if it was pushed there."""
-    path = paths.output(recipe.name, "push") / "reference"
-    try:
-        found = path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
-    return found if found.startswith(f"{reference}@") else None
-
-
-def told(recipe: Recipe) -> kubernetes.Facts:
+def told(recipe: Recipe) -> Told:
     """Return what the Kubernetes objects tell."""
+    from .core import catalog, kubernetes
+    from .core.kubernetes import resources, runtime
+
     row, found, shown = catalog.row(recipe), settings.current(), image(recipe)
-    base = recipe.image.base if recipe.image else "scratch"
-    own = recipe.onboard.runtime if recipe.onboard else None
-    served = RUNTIME if base == "scratch" or base.startswith(("oci:", "docker-")) else base
-    arguments = ["--trust-remote-code"] if recipe.base.trust_remote_code else []
     return kubernetes.Facts(
         image=str(shown["reference"]) if shown else "",
-        runtime=own or served,
+        runtime=runtime.image(recipe),
         mount=mount(recipe)["path"],
         endpoint=found.s3_endpoint,
         region=found.s3_region,
-        arguments=tuple(arguments),
+        arguments=runtime.arguments(recipe),
         context_length=catalog.context_length(recipe),
         version=row.vllm.get("first") or "0.4.1",
         tags=("TEXT_GENERATION",) if row.modality == "text" else ("IMAGE_TO_TEXT",),
@@ -129,6 +123,8 @@ def told(recipe: Recipe) -> kubernetes.Facts:
 
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Write the record for machines and for people."""
+    from .core import kubernetes
+
     content = record(recipe)
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     (folder / "record.json").write_text(text, encoding="utf-8")
@@ -142,7 +138,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     return {**facts, "image": shown["reference"]} if shown else facts
 
 
-def _yaml(objects: list[kubernetes.Object]) -> str:
+def _yaml(objects: list[Object]) -> str:
     import yaml
 
     text = yaml.safe_dump_all(objects, sort_keys=False, allow_unicode=True)

@@ -15,11 +15,10 @@ from . import dockerfile
 from .core import paths, settings
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
-from .core.image import engine, reference
-from .core.image.reference import Reference
 from .core.recipe import Recipe
 
 if TYPE_CHECKING:
+    from .core.image.reference import Reference
     from .core.image.registry import Registry
 
 VERSION = 1
@@ -59,6 +58,21 @@ def place(recipe: Recipe) -> str:
     return f"{registry}/{own}" if registry else own
 
 
+def pinned(recipe: Recipe) -> str:
+    """Return that name, by the digest that was pushed under it if one was."""
+    name, last = place(recipe), pushed(recipe)
+    return last if last.startswith(f"{name}@") else name
+
+
+def pushed(recipe: Recipe) -> str:
+    """Return what the last push left, the image's name with its digest; nothing without one."""
+    try:
+        text = (paths.output(recipe.name, "push") / "reference").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    return text.strip()
+
+
 def target(recipe: Recipe) -> Reference:
     """Return where the image goes.
 
@@ -70,6 +84,8 @@ def target(recipe: Recipe) -> Reference:
             "MODELWRIGHT_REGISTRY is not set; say where images go, `host[:port][/prefix]`, in the "
             "environment or as `registry:` in settings.yaml"
         )
+    from .core.image import reference
+
     return reference.parse(place(recipe))
 
 
@@ -80,20 +96,20 @@ def drifted(recipe: Recipe) -> bool:
     try:
         name = target(recipe)
         with Registry(name.host) as there:
-            return there.digest(name) != _pushed(recipe)
+            return there.digest(name) != pushed(recipe).partition("@")[2]
     except UserError:
         return True  # the push itself says what is wrong
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
-    from .core.image import imagepush
+    from .core.image import dockerengine, imagepush
     from .core.image.registry import Registry
 
     name, image = target(recipe), paths.output(recipe.name, "image")
     digest = (image / "digest").read_text(encoding="utf-8").strip()
     assert recipe.image is not None
     if recipe.image.builder == "docker":
-        digest = engine.push(digest, str(name), paths.log(recipe.name, "push"))
+        digest = dockerengine.push(digest, str(name), paths.log(recipe.name, "push"))
     with Registry(name.host) as there:
         if recipe.image.builder == "oci":
             imagepush.push(there, name, image, recipe)
@@ -114,8 +130,3 @@ def _beside(there: Registry, image: Reference, recipe: Recipe) -> dict[str, Any]
     if recipe.image.attest:
         made["attestations"] = attest.attach(there, image, recipe)
     return made
-
-
-def _pushed(recipe: Recipe) -> str:
-    text = (paths.output(recipe.name, "push") / "reference").read_text(encoding="utf-8")
-    return text.strip().partition("@")[2]
