@@ -400,7 +400,7 @@ def test_an_engine_builds_on_a_base_that_is_a_file_or_folder_here(
     stage.clean("image", recipe)
     stage.execute("image", STAGES["image"], recipe)
     adapter = project.recipe("m", f"{ENGINE}  serve: adapter\nadapter: {{path: a}}\n")
-    monkeypatch.setattr("tasks.core.image.engine.has_buildx", lambda: False)
+    monkeypatch.setattr("tasks.core.image.dockerengine.has_buildx", lambda: False)
     with pytest.raises(UserError, match="only through Docker's buildx"):
         image.run(adapter, project.build)
 

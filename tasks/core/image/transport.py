@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from pathlib import Path
 
@@ -10,13 +9,14 @@ import httpx
 
 from .. import settings
 from ..errors import UserError
+from ..serving.address import is_loopback
 
 TIMEOUT = httpx.Timeout(300, connect=10, write=60)
 
 
 def may_be_plain(host: str) -> bool:
     """Return whether a registry may speak plain http."""
-    return host in _insecure() or _is_loopback(host)
+    return host in _insecure() or is_loopback(f"http://{host}")
 
 
 def client(host: str) -> httpx.Client:
@@ -54,11 +54,3 @@ def client(host: str) -> httpx.Client:
 def _insecure() -> frozenset[str]:
     """Return the registries that may speak plain http or show any certificate."""
     return frozenset(settings.current().registry_insecure.replace(",", " ").split())
-
-
-def _is_loopback(host: str) -> bool:
-    name = httpx.URL(f"http://{host}").host
-    try:
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False

@@ -48,9 +48,9 @@ def printed(place: Place) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
-def tail(place: Place, lines: int = 12) -> str:
+def tail(place: Place) -> str:
     """Return the last lines that a server of ours has printed, to put into a message."""
-    last = [line for line in printed(place).splitlines() if line.strip()][-lines:]
+    last = [line for line in printed(place).splitlines() if line.strip()][-12:]
     return "".join(f"\n  | {line}" for line in last)
 
 
