@@ -116,7 +116,7 @@ def toolchain(name: str) -> str:
     from ..toolchains import toolchain
 
     if not toolchain.is_made(name):
-        if getattr(settings.current(), f"toolchain_{name}"):
+        if toolchain.given_python(name):
             raise UserError(f"not as it should be; `doit toolchain:{name}` says what it lacks")
         return ""
     code = (

@@ -50,7 +50,7 @@ def run(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**_environ(), **(environ or {})},
+            env={**foreign_environ(), **(environ or {})},
             cwd=cwd,
             start_new_session=True,
             pass_fds=[pipe],
@@ -74,7 +74,7 @@ def run(
         raise CommandFailed(_message(command, status, log, tail, what_next), status, list(tail))
 
 
-def _environ() -> dict[str, str]:
+def foreign_environ() -> dict[str, str]:
     """Return our environment without what is ours alone: settings, their secrets, Python's."""
     ours = ("MODELWRIGHT_", "XTUNER_", "PYTHON")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}

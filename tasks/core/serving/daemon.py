@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .. import paths
-from ..engine import manifest
+from ..engine import manifest, process
 from ..errors import UserError
 
 GRACE = 20.0
@@ -68,7 +68,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**_plain_environ(), **environ},
+            env={**process.foreign_environ(), **environ},
             start_new_session=True,
             close_fds=True,
         )
@@ -161,9 +161,3 @@ def _digest(command: Sequence[str], environ: Mapping[str, str]) -> str:
     # Of a secret, the digest tells too much; that there is one will do.
     shown = {name: "set" if "KEY" in name else value for name, value in environ.items()}
     return paths.short(manifest.digest_of([list(command), shown]))
-
-
-def _plain_environ() -> dict[str, str]:
-    """Return our environment without what is ours alone: settings, their secrets, Python's."""
-    ours = ("MODELWRIGHT_", "PYTHON")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}

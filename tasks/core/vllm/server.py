@@ -13,6 +13,7 @@ from ..sections import Serve
 from ..serving import container, servers, serving
 from ..serving.serving import Place
 from ..serving.starting import Start
+from ..toolchains import toolchain
 
 PORT = 8000
 # The first vLLM with --enable-auto-tool-choice.
@@ -102,11 +103,9 @@ def image(recipe: Recipe) -> str:
 
 def _program() -> list[str]:
     """Return `vllm serve`, from the interpreter of the settings or from PATH."""
-    given = settings.current().toolchain_vllm
+    given = toolchain.given_python("vllm")
     if given:
-        place = paths.expand(given)
-        python = place / "bin" / "python" if place.is_dir() else place
-        return [str(python), "-m", "vllm.entrypoints.cli.main", "serve"]
+        return [given, "-m", "vllm.entrypoints.cli.main", "serve"]
     found = shutil.which("vllm")
     if not found:
         raise UserError(
