@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tasks import ON_REQUEST, OUTWARD, STAGES
-from tasks.core import console, unheard
+from tasks.core import reporter, unheard
 from tasks.core.engine import memory, pipeline, shipping, stage, untouched
 from tasks.core.toolchains import toolchain
 
@@ -13,7 +13,7 @@ RECIPES = pipeline.recipes(STAGES)
 DOIT_CONFIG = {
     "default_tasks": pipeline.default(RECIPES),
     "check_file_uptodate": memory.Checker,
-    "reporter": console.Reporter,
+    "reporter": reporter.Reporter,
     "par_type": "thread",
 }
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tasks.core import console, recipe
+from tasks.core import recipe, reporter
 from tasks.core.engine import memory, pipeline
 from tasks.core.engine.stage import Stage, TaskDict
 from tests.toy import first, second
@@ -12,7 +12,7 @@ RECIPES = recipe.load()
 DOIT_CONFIG = {
     "default_tasks": ["second"],
     "check_file_uptodate": memory.Checker,
-    "reporter": console.Reporter,
+    "reporter": reporter.Reporter,
     "par_type": "thread",
 }
 

@@ -1,0 +1,68 @@
+"""What a run of doit says: its own marks, failures without noise, and how long it took."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from doit.reporter import ConsoleReporter
+
+from . import console
+from .engine import untouched
+
+
+def quietly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """End on Ctrl-C without a traceback; for sys.excepthook."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+
+
+class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit is untyped
+    """doit's console reporter; a failure is said once, and the end says how long it took."""
+
+    desc = "what ran, what it made, what failed"
+
+    def __init__(self, outstream: Any, options: Any) -> None:
+        # doit took sys.stdout as it was when doit was imported.
+        super().__init__(sys.stdout if outstream is sys.__stdout__ else outstream, options)
+        sys.excepthook = quietly
+        self.started = time.monotonic()
+        self.ran = 0
+        self.said = ""
+
+    def write(self, text: str) -> None:
+        """Print, and remember what was printed."""
+        super().write(text)
+        self.said += text
+
+    def execute_task(self, task: Any) -> None:
+        """Note a task that starts."""
+        super().execute_task(task)
+        self.ran += bool(task.actions)
+
+    def _write_failure(self, result: Any, write_exception: bool = True) -> None:
+        fail = result["exception"]
+        if fail.get_name() == "UnmetDependency":
+            return
+        console.clear()
+        self.outstream.flush()
+        sys.stderr.write(f"ERROR: {result['task'].name}: {fail.get_msg().strip()}\n")
+
+    def complete_run(self) -> None:
+        """Say what the run came to."""
+        for message in self.runtime_errors:
+            sys.stderr.write(f"ERROR: {message}\n")
+        if self.ran:
+            plural = "s" if self.ran != 1 else ""
+            took = console.duration(time.monotonic() - self.started)
+            self.write(f"{self.ran} task{plural} ran in {took}{self._outcome()}\n")
+        elif not self.failures and not self.runtime_errors and not sys.exc_info()[0]:
+            untouched.note(sys.argv[1:], self.said)
+
+    def _outcome(self) -> str:
+        """Return how many tasks failed, and how many waited for one that did."""
+        kept = sum(f["exception"].get_name() == "UnmetDependency" for f in self.failures)
+        failed = len(self.failures) - kept
+        return f", {failed} failed" * bool(failed) + f", {kept} could not begin" * bool(kept)
