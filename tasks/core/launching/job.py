@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,8 +138,3 @@ class Job:
                 "Python that MODELWRIGHT_TOOLCHAIN_XTUNER names, and here is neither; say lora, or "
                 "train where there is one"
             )
-
-
-def is_there(program: str) -> bool:
-    """Return whether a program is on PATH."""
-    return shutil.which(program) is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import shutil
 import signal
 from collections.abc import Callable
 
@@ -16,14 +17,14 @@ from ..engine import process, publish
 from ..errors import UserError
 from . import cluster, follower, scripts
 from .follower import Follower, Hopeless
-from .job import Job, is_there
+from .job import Job
 
 NOTE = publish.JOB
 
 
 def check(job: Job) -> None:
     """Refuse where there is no Slurm."""
-    if not is_there("sbatch"):
+    if not shutil.which("sbatch"):
         where = settings.current().where("launcher")
         raise UserError(
             f"{where}: slurm, but there is no sbatch on PATH; build on a login node, load the "
@@ -34,7 +35,7 @@ def check(job: Job) -> None:
 def check_nobody_trains(job: Job) -> None:
     """Refuse to train here what a job of Slurm's is training."""
     number = _noted(job)
-    if settings.current().launcher == "slurm" or not number or not is_there("squeue"):
+    if settings.current().launcher == "slurm" or not number or not shutil.which("squeue"):
         return
     if not cluster.ask(number).has_ended:
         raise UserError(

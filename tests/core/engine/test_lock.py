@@ -56,8 +56,11 @@ def test_a_dead_holder_holds_nothing(project: Project, capsys: pytest.CaptureFix
 
 
 def test_other_stages_and_models_do_not_wait(project: Project) -> None:
-    with lock.held("m", "base"), lock.held("m", "data"), lock.held("other", "base"):
-        pass
+    with lock.held("m", "base"):
+        found = [lock.is_held(*each) for each in (("m", "data"), ("other", "base"), ("m", "base"))]
+        assert found == [False, False, True]
+        with lock.held("m", "data"), lock.held("other", "base"):
+            pass
 
 
 def test_the_lock_names_its_present_holder(project: Project) -> None:
