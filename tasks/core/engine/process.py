@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from ..errors import CommandFailed
 
@@ -42,7 +43,6 @@ def run(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     ran.setdefault(log, []).append(shlex.join(command))
-    tail: collections.deque[str] = collections.deque(maxlen=12)
     stopping = unwound_by(signal.SIGTERM, signal.SIGHUP)
     with log.open("wb") as file, stopping, _lifeline() as pipe:
         child = subprocess.Popen(
@@ -58,20 +58,29 @@ def run(
         end = threading.Thread(target=_end_rest, args=[child.pid], daemon=True)
         end.start()
         try:
-            assert child.stdout is not None
-            for raw in child.stdout:
-                file.write(raw)
-                file.flush()
-                line = raw.decode("utf-8", "replace").rstrip("\n")
-                tail.append(line)
-                if each_line:
-                    each_line(line)
+            tail = _copy(child, file, each_line)
             end.join()
         finally:
             _stop(child, end)
     status = child.returncode
     if status:
-        raise CommandFailed(_message(command, status, log, tail, what_next), status, list(tail))
+        raise CommandFailed(_message(command, status, log, tail, what_next), status, tail)
+
+
+def _copy(
+    child: subprocess.Popen[bytes], log: IO[bytes], each_line: Callable[[str], None] | None
+) -> list[str]:
+    """Pass on what a command prints while it runs; return the last lines."""
+    tail: collections.deque[str] = collections.deque(maxlen=12)
+    assert child.stdout is not None
+    for raw in child.stdout:
+        log.write(raw)
+        log.flush()
+        line = raw.decode("utf-8", "replace").rstrip("\n")
+        tail.append(line)
+        if each_line:
+            each_line(line)
+    return list(tail)
 
 
 def foreign_environ() -> dict[str, str]:

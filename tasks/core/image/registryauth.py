@@ -187,30 +187,47 @@ def fetch_token(
     where = httpx.URL(realm)
     if where.scheme not in ("http", "https"):
         raise UserError(f"the registry names no token server (realm {realm!r}); see its setup")
-    answer = None
-    if known and known.identity:
-        form = {"grant_type": "refresh_token", "service": service, "scope": " ".join(scopes)}
-        answer = client.post(
-            where, data={**form, "client_id": "modelwright", "refresh_token": known.identity}
-        )
-        if answer.status_code == 404:  # not every token server has the newer way
-            answer = None
-    if answer is None:
-        question: Any = [("service", service)] * bool(service) + [("scope", one) for one in scopes]
-        secret = known.password or known.identity if known else ""
-        who = Credentials(known.user or "<token>", secret).basic if known else None
-        headers = {"Authorization": who} if who else {}
-        answer = client.get(where.copy_merge_params(question), headers=headers)
+    answer = _by_form(client, where, service, scopes, known) if known and known.identity else None
+    if answer is None or answer.status_code == 404:  # not every token server has the newer way
+        answer = _by_question(client, where, service, scopes, known)
     if answer.status_code in (429, *range(500, 600)):
         raise httpx.HTTPStatusError("", request=answer.request, response=answer)
     if answer.status_code != 200:
         raise UserError(_refused(where.host, answer.status_code, known))
+    return _token(where.host, answer)
+
+
+def _by_form(
+    client: httpx.Client, where: httpx.URL, service: str, scopes: list[str], known: Credentials
+) -> httpx.Response:
+    """Show an identity token, which buys access tokens."""
+    form = {"grant_type": "refresh_token", "service": service, "scope": " ".join(scopes)}
+    who = {"client_id": "modelwright", "refresh_token": known.identity}
+    return client.post(where, data={**form, **who})
+
+
+def _by_question(
+    client: httpx.Client,
+    where: httpx.URL,
+    service: str,
+    scopes: list[str],
+    known: Credentials | None,
+) -> httpx.Response:
+    """Show user and password, if any are known."""
+    question: Any = [("service", service)] * bool(service) + [("scope", one) for one in scopes]
+    secret = known.password or known.identity if known else ""
+    who = Credentials(known.user or "<token>", secret).basic if known else None
+    headers = {"Authorization": who} if who else {}
+    return client.get(where.copy_merge_params(question), headers=headers)
+
+
+def _token(host: str, answer: httpx.Response) -> Token:
     try:
         found = answer.json()
         value = str(found.get("token") or found["access_token"])
         lifetime = float(found.get("expires_in") or _LIFETIME)
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise UserError(f"{where.host}: the token server's answer holds no token") from None
+        raise UserError(f"{host}: the token server's answer holds no token") from None
     # Used for four fifths of its life, so that none runs out between check and use.
     return Token(value, time.monotonic() + 0.8 * lifetime)
 
