@@ -14,6 +14,7 @@ from doit import get_var
 from ..errors import LoadError, UserError, nearest
 from ..recipe import Recipe
 from ..sections import Train
+from . import iterations
 
 NAME = re.compile(r"iter_(\d+)\.pth")
 
@@ -74,11 +75,18 @@ def check_left(recipe: Recipe, train: Train) -> None:
     Raises:
         UserError: the recipe takes such a one.
     """
-    left = left_by(train)
-    wanted = numbers(recipe.checkpoint, train.max_iters)
+    wanted, left = numbers(recipe.checkpoint, train.max_iters), left_by(train)
     missing = [each for each in wanted if left is not None and each not in left]
     if missing:
         raise _not_left(recipe, missing[0], left or [])
+    most = iterations.most(recipe, train)
+    missing = [each for each in wanted if most and not iterations.may_leave(train, most, each)]
+    if missing:
+        raise UserError(
+            f"{recipe.file}: checkpoint: iter_{missing[0]}.pth will not be left: training takes "
+            f"about {most} iterations, and saves at every {train.save_steps} of them and at the "
+            "last; take one that is saved and kept, or say `last`"
+        )
 
 
 def left(recipe: Recipe, folder: Path, wanted: int) -> Path:

@@ -69,6 +69,39 @@ def test_a_checkpoint_that_will_not_be_left_is_refused_before_training(
         checkpoints.check_left(recipe, recipe.train)
 
 
+# 34442 rows are Agent-FLAN's; 24 devices are the document's six nodes, and 4296 its last iteration.
+@pytest.mark.parametrize(
+    ("launch", "more", "checkpoint", "refused"),
+    [
+        ("{processes: 4, nodes: 6}", "", "4296", ""),
+        ("{processes: 4, nodes: 6}", "", "4500", "about 4308 iterations"),
+        ("{processes: 4}", "", "4296", "about 25833 iterations, and saves at every 500 of them"),
+        ("{processes: 4}", "", "4500", ""),
+        ("{processes: 4}", ", save_total_limit: 2", "4500", "about 25833"),
+        ("{processes: 4}", ", save_total_limit: 2", "25833", ""),
+        ("{processes: 4}", ", batch_size: 2", "[500, 12918, last]", ""),
+        ("{processes: 4}", ", batch_size: 2", "[500, 12919, last]", "iter_12919.* about 12918"),
+        ("{processes: 8}", ", sequence_parallel_size: 2", "25833", ""),
+        ("{processes: 4}", ", pack_to_max_length: true", "4296", ""),
+    ],
+)  # fmt: skip
+def test_epochs_and_rows_tell_which_checkpoints_cannot_be_left(
+    project: Project, launch: str, more: str, checkpoint: str, refused: str
+) -> None:
+    project.result("m", "convert", {"state.json": b"{}"}, {"rows": 34442})
+    keys = ["prompt_template: default", "max_epochs: 3", "save_steps: 500", f"launch: {launch}"]
+    keys += ["save_total_limit: 50"] * ("limit" not in more)
+    keys += ["pack_to_max_length: false"] * ("pack" not in more)
+    text = f"train: {{{', '.join(keys)}{more}}}\n"
+    recipe = project.recipe("m", f"base: {{path: x}}\n{text}{CHOOSES}{checkpoint}\n")
+    assert recipe.train
+    if not refused:
+        checkpoints.check_left(recipe, recipe.train)
+        return
+    with pytest.raises(UserError, match=refused):
+        checkpoints.check_left(recipe, recipe.train)
+
+
 def ask(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     """Let the command line hold some words, as doit reads them."""
     given = dict(word.split("=", 1) for word in words if "=" in word and word[0] != "-")
