@@ -15,6 +15,7 @@ from ..errors import UserError
 
 # How it was started, with what more than every start has, and for the results in which folder.
 MARK, EXTRAS, BUILD = "modelwright", "modelwright.extras", "modelwright.build"
+COMPOSE = "com.docker.compose.network"
 
 
 def command(
@@ -101,7 +102,7 @@ def extras(found: Mapping[str, Any]) -> set[str]:
 
 
 def start(run: Sequence[str], environ: Mapping[str, str]) -> None:
-    """Start a container.
+    """Start a container, in its network; one that is missing is made, and stays.
 
     Args:
         environ: what the command takes from our environment.
@@ -110,6 +111,8 @@ def start(run: Sequence[str], environ: Mapping[str, str]) -> None:
         UserError: Docker refuses; a container that it made all the same is removed.
     """
     name = run[run.index("--name") + 1]
+    if "--network" in run:
+        _have_network(run[run.index("--network") + 1])
     try:
         _run(list(run), {**os.environ, **environ})
     except UserError as error:
@@ -129,6 +132,16 @@ def output(name: str) -> str:
     """Return what a container has printed."""
     done = subprocess.run(["docker", "logs", name], capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
+
+
+def _have_network(name: str) -> None:
+    """Make a network where Docker has none of the name; `default` and `container:NAME` are words.
+
+    Compose takes a network that it has not made only with its own label.
+    """
+    listed = _ask("network", "ls", "--filter", f"name={name}", "--format", "{{.Name}}").split()
+    if name not in (*listed, "default") and ":" not in name:
+        _ask("network", "create", "--label", f"{COMPOSE}={name}", name)
 
 
 def _ask(*words: str) -> str:

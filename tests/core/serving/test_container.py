@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tasks.core.serving import container, daemon
@@ -51,3 +53,36 @@ def test_the_host_s_own_network_publishes_no_port() -> None:
 def test_another_command_has_another_mark() -> None:
     one, two = container.command("n", "i"), container.command("n", "i", ["x"])
     assert container.label(one) != container.label(two)
+
+
+# A Docker client that notes what it is told, and has the networks that every engine has.
+CLIENT = """#!/bin/sh
+echo "$*" >> "$DOCKER_ASKED"
+test "$1 $2" != "network ls" || printf 'bridge\\nhost\\nnone\\nmodelwright-old\\n'
+"""
+
+
+@pytest.mark.parametrize(
+    ("network", "made"),
+    [
+        ("modelwright", ["--label com.docker.compose.network=modelwright modelwright"]),
+        ("modelwright-old", []),
+        ("host", []),
+        ("default", []),
+        ("container:theirs", []),
+        ("", []),
+    ],
+)
+def test_a_network_that_is_missing_is_made_as_compose_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str, made: list[str]
+) -> None:
+    client, asked = tmp_path / "docker", tmp_path / "asked"
+    client.write_text(CLIENT)
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("DOCKER_ASKED", str(asked))
+    container.start(container.command("n", "i", network=network), {})
+    lines = asked.read_text().splitlines()
+    began = "network create "
+    assert [line.removeprefix(began) for line in lines if line.startswith(began)] == made
+    assert lines[-1].startswith("run -d --name n")
