@@ -58,7 +58,7 @@ def test_the_record_is_made_without_weights(
         "trust_remote_code": True,
         "note": "",
         "load": {
-            "mount": {"path": "/root/llms/llama3"},
+            "mount": {"path": "/root/llms/llama3", "image": "vllm/vllm-openai:v0.4.1"},
             "image": {
                 "reference": "registry.local:5000/team/llms/llama3-8b-agentflan:v2.0.1",
                 "registry": "registry.local:5000/team",
@@ -83,7 +83,8 @@ def test_the_page_has_the_form_s_own_words(
         "- vLLM: 0.1.0 – 最新 newest\n"
         "- 允许远程代码 Trust remote code: 是 yes\n\n"
         "## 加载方式：文件挂载 Load mode: file mount\n\n"
-        "- 模型路径 Model path: `/root/llms/llama3`\n\n"
+        "- 模型路径 Model path: `/root/llms/llama3`\n"
+        "- 运行镜像 Image that serves it: `vllm/vllm-openai:v0.4.1`\n\n"
         "## 加载方式：镜像加载 Load mode: image\n\n"
         "- 镜像 Image: `registry.local:5000/llms/llama3-8b-agentflan:v2.0.1`\n"
     )
@@ -91,8 +92,35 @@ def test_the_page_has_the_form_s_own_words(
 
 def test_the_mount_is_the_workers_folder_unless_given(project: Project) -> None:
     record, page = files(project, MOUNTED, "chatglm3-6b")
-    assert record["load"] == {"mount": {"path": "/root/llms/chatglm3-6b"}, "image": None}
+    assert record["load"]["mount"]["path"] == "/root/llms/chatglm3-6b"
+    assert record["load"]["image"] is None
     assert "镜像加载" not in page
+
+
+QWEN = "base: {hub: Qwen/Qwen3-8B}\n"
+WEIGHTS = "image: {base: scratch, repository: x, tool_parser: hermes}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "image", "arguments"),
+    [
+        (MOUNTED, "v0.4.1", []),
+        (QWEN + "onboard: {}\n", "v0.8.4", []),
+        ("base: {hub: allenai/OLMo, architecture: OLMoForCausalLM}\nonboard: {}\n", "v0.4.1", []),
+        (LLAMA, "v0.4.1", ["--trust-remote-code"]),
+        (
+            MOUNTED + WEIGHTS, "v0.6.6",
+            ["--enable-auto-tool-choice", "--tool-call-parser=hermes"],
+        ),
+        (QWEN + "onboard: {runtime: own/vllm:v1}\n", "own/vllm:v1", []),
+    ],
+)  # fmt: skip
+def test_mounted_files_are_served_by_a_vllm_that_can(
+    project: Project, text: str, image: str, arguments: list[str]
+) -> None:
+    told = onboard.told(project.recipe("m", text))
+    assert told.runtime == (image if ":" in image else f"vllm/vllm-openai:{image}")
+    assert list(told.arguments) == arguments
 
 
 def test_without_a_registry_the_record_says_so(project: Project) -> None:

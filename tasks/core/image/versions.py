@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from ..errors import UserError
 from . import reference
@@ -45,6 +46,18 @@ def of_image(name: str) -> Version | None:
         return None
     found = _VLLM.match(asked.tag or "")
     return parse(found[1]) if "vllm" in asked.repository and found else None
+
+
+def serving(known: Mapping[str, str | None], wished: str) -> str:
+    """Return the wished version, or the nearest that serves an architecture.
+
+    Args:
+        known: the first and the last that do, as the catalogue has them.
+    """
+    first, last = known.get("first"), known.get("last")
+    if first and parse(first) > parse(wished):
+        return first
+    return last if last and parse(last) < parse(wished) else wished
 
 
 def parse(version: str) -> Version:

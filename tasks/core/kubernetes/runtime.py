@@ -1,0 +1,28 @@
+"""The vLLM that serves files which are mounted, not in an image of their own."""
+
+from __future__ import annotations
+
+from .. import catalog
+from ..image import versions
+from ..recipe import Recipe
+
+IMAGE = "vllm/vllm-openai"
+# The document's own, and the one for tool calls, which the document's cannot read.
+DOCUMENT, TOOLS = "0.4.1", "0.6.6"
+
+
+def image(recipe: Recipe) -> str:
+    """Return the image to serve with: given, the base of the recipe's own, or one that can."""
+    own = recipe.onboard.runtime if recipe.onboard else None
+    base = recipe.image.base if recipe.image else "scratch"
+    if own or not (base == "scratch" or base.startswith(("oci:", "docker-"))):
+        return own or base
+    wished = TOOLS if recipe.image and recipe.image.tool_parser else DOCUMENT
+    return f"{IMAGE}:v{versions.serving(catalog.row(recipe).vllm, wished)}"
+
+
+def arguments(recipe: Recipe) -> tuple[str, ...]:
+    """Return what it is told beside the model's folder and name, as the recipe's own image is."""
+    parser = recipe.image.tool_parser if recipe.image else None
+    tools = ["--enable-auto-tool-choice", f"--tool-call-parser={parser}"] if parser else []
+    return (*["--trust-remote-code"] * recipe.base.trust_remote_code, *tools)
