@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from tasks import ON_REQUEST, STAGES, config, dockerfile
 from tasks.core import paths, recipe
 from tasks.core.engine import pipeline
 from tasks.core.recipe import Recipe
+from tests.conftest import Project
 
 ORDER = (
     "base data convert config train select adapter merge evaluate card archive dockerfile image "
@@ -24,6 +27,20 @@ HEAVY = {
     "numpy", "packaging", "peft", "pip", "requests", "rich", "safetensors", "ssl", "torch",
     "transformers", "urllib3", "xtuner",
 }  # fmt: skip
+# What only a run takes; each costs who lists a hundred models some milliseconds.
+LATER = {
+    "concurrent.futures", "logging", "statistics", "tarfile", "tasks.core.catalog",
+    "tasks.core.evaluation.evaluation", "tasks.core.image.oci", "tasks.core.kubernetes",
+    "tasks.core.launching.local", "tasks.core.model.lora", "tasks.core.model.weights",
+    "tasks.core.preset", "tasks.core.report", "tasks.core.serving.serving",
+    "tasks.core.training.trainlog", "tasks.core.vllm", "tasks.core.xinference",
+}  # fmt: skip
+LOOK = """
+import sys
+from doit.doit_cmd import DoitMain
+DoitMain().run(sys.argv[1:])
+print(*sys.modules, file=sys.stderr)
+"""
 
 
 def modules() -> list[Path]:
@@ -33,6 +50,16 @@ def modules() -> list[Path]:
 def test_every_module_is_a_stage_and_every_stage_a_module() -> None:
     assert {path.stem for path in modules()} == set(STAGES)
     assert all(STAGES[name] is getattr(tasks, name) for name in STAGES)
+
+
+def test_core_imports_no_stage() -> None:
+    """But for the list of all, which two commands need before any recipe is read."""
+    found = []
+    for path in sorted(Path("tasks/core").rglob("*.py")):
+        above = r"\." * len(path.relative_to("tasks").parts)
+        stage = rf"^ *(?:from|import) (?:tasks(?!\.core)\b|{above}(?!core)[ \w]).*"
+        found += [(path.name, line) for line in re.findall(stage, path.read_text("utf-8"), re.M)]
+    assert found == [("command.py", "    from tasks import STAGES")] * 2
 
 
 def test_stages_come_in_the_order_of_the_design() -> None:
@@ -94,13 +121,19 @@ def test_no_stage_imports_anything_heavy_where_it_is_listed(path: Path) -> None:
     assert names <= set(sys.stdlib_module_names) | {"tasks", "doit"}
 
 
-def test_loading_everything_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize("words", ["list --all", "plan m", "why train:m"])
+def test_a_look_imports_nothing_that_only_a_run_takes(project: Project, words: str) -> None:
     """What the modules of core import counts too."""
-    import subprocess
-
-    code = "import sys, dodo; print(*sorted({name.split('.')[0] for name in sys.modules}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not set(done.stdout.split()) & HEAVY
+    text = Path("recipes/tiny-agent.yaml").read_text(encoding="utf-8")
+    project.recipe("m", text.replace("{path: base}", "{path: .}"))
+    (project.recipes / "m").mkdir()
+    command = [sys.executable, "-c", LOOK, *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "train:m" in done.stdout
+    imported = set(done.stderr.split())
+    assert "tasks.train" in imported
+    needless = imported & LATER | {name.partition(".")[0] for name in imported} & HEAVY
+    assert not needless
 
 
 def test_the_recipes_that_the_design_names_are_there() -> None:
