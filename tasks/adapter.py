@@ -16,14 +16,13 @@ from .core import paths, xtuner
 from .core.engine import digests, inputs, manifest
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
-from .core.model import lora
+from .core.model import peft
 from .core.recipe import Recipe
 from .core.sources import source
 from .core.training import checkpoints
-from .core.xtuner import config
 
 VERSION = 2
-FILES = (lora.CONFIG, lora.WEIGHTS)
+FILES = (peft.CONFIG, peft.WEIGHTS)
 
 
 def wanted(recipe: Recipe) -> bool:
@@ -131,7 +130,7 @@ def write(recipe: Recipe, checkpoint: Path, folder: Path, log: Path) -> None:
     for path in folder.iterdir():
         if path.name not in FILES:
             path.unlink()
-    settings = json.loads((folder / lora.CONFIG).read_text(encoding="utf-8"))
+    settings = json.loads((folder / peft.CONFIG).read_text(encoding="utf-8"))
     _write_config(folder, {**settings, "base_model_name_or_path": recipe.base.label})
 
 
@@ -147,6 +146,7 @@ def extract(path: Path, rendered: Path, folder: Path, base: str) -> None:
     """
     from .core.model import export, shards
     from .core.model.checkpoint import verify
+    from .core.xtuner import config
 
     settings = config.lora(rendered)
     found = export.load(path)
@@ -156,7 +156,7 @@ def extract(path: Path, rendered: Path, folder: Path, base: str) -> None:
         raise UserError(f"{path}: holds no LoRA; was the model trained in full?")
     if path.is_file():
         verify(path, found.values())
-    shards.write(folder / lora.WEIGHTS, outputs, {})
+    shards.write(folder / peft.WEIGHTS, outputs, {})
     # xtuner aims at every linear layer unless told; their names are in the checkpoint.
     aims = settings["target_modules"] or sorted({name.rpartition(".")[2] for name in modules})
     settings.update(target_modules=aims, base_model_name_or_path=base, inference_mode=True)
@@ -169,23 +169,25 @@ def _config(recipe: Recipe) -> Path:
 
 def _write_config(folder: Path, settings: dict[str, Any]) -> None:
     text = json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    (folder / lora.CONFIG).write_text(text, encoding="utf-8")
+    (folder / peft.CONFIG).write_text(text, encoding="utf-8")
 
 
 def _unpickle(folder: Path) -> None:
     """Give an adapter that is a pickle the form that all others have."""
-    from .core.model import shards
+    from .core.model import lora, shards
 
-    pickled = folder / lora.PICKLED
+    pickled = folder / peft.PICKLED
     if pickled.is_file():
-        if not (folder / lora.WEIGHTS).is_file():
+        if not (folder / peft.WEIGHTS).is_file():
             outputs = [shards.copied(tensor) for tensor in lora.tensors(folder).values()]
-            shards.write(folder / lora.WEIGHTS, outputs, {})
+            shards.write(folder / peft.WEIGHTS, outputs, {})
         pickled.unlink()
 
 
 def _facts(folder: Path) -> Facts:
     """Return what the adapter is, once it is found to be whole."""
+    from .core.model import lora
+
     found = lora.read(folder)
     tensors = lora.tensors(folder)
     parameters = sum(tensor.elements for tensor in tensors.values())

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from .core.engine.stage import Facts, TaskDict
-from .core.model import weights
 from .core.recipe import Recipe
 from .core.sources import source
 
@@ -43,6 +42,8 @@ def key(recipe: Recipe) -> dict[str, Any]:
 
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Bring the files in; they must turn out to be a whole model."""
+    from .core.model import weights
+
     revision = source.fetch(recipe, recipe.base, "base", folder)
     origin = source.local(recipe, recipe.base, "base") if recipe.base.path else folder
     model = weights.inspect(origin)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .core import console, paths, preset, render
+from .core import console, paths, render
 from .core.engine import manifest
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.sections import Train
+
+if TYPE_CHECKING:
+    from .core.preset import Choice
 
 VERSION = 1
 TEMPLATE = "xtuner_config.py.j2"
@@ -48,7 +51,11 @@ def key(recipe: Recipe) -> dict[str, Any]:
     """Return the values that are rendered, and the devices that a preset looks at."""
     texts = ["data.format"] if _has_texts(recipe) else []
     values = recipe.slice("train", "base.trust_remote_code", *texts)
-    return {**values, "devices": str(preset.devices.found())} if _train(recipe).preset else values
+    if not _train(recipe).preset:
+        return values
+    from .core.preset import devices
+
+    return {**values, "devices": str(devices.found())}
 
 
 def _shape(recipe: Recipe) -> list[Path]:
@@ -62,12 +69,14 @@ def template(recipe: Recipe) -> Path:
     return recipe.beside(own) if own else paths.TEMPLATES / TEMPLATE
 
 
-def variables(recipe: Recipe, choice: preset.Choice | None = None) -> dict[str, Any]:
+def variables(recipe: Recipe, choice: Choice | None = None) -> dict[str, Any]:
     """Return what the template is filled with.
 
     Args:
         choice: how it will train; as the recipe and its preset say if it is not given.
     """
+    from .core import preset
+
     choice = choice or preset.choice(recipe)
     train = choice.train
     return {
@@ -97,6 +106,8 @@ def meaning(recipe: Recipe) -> dict[str, Any]:
     Two configs that differ only in what is silent here train the same model.  What a preset makes
     of a machine's devices is silent, too: a colleague's result stands for ours.
     """
+    from .core import preset
+
     defaults = {name: Train.model_fields[name].default for name in Train.silent}
     choice = preset.nominal(_train(recipe))
     quiet = choice.train.model_copy(update=defaults)
@@ -110,6 +121,8 @@ def forecast(recipe: Recipe) -> str:
 
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Render the config; its content, for the stages after, is what it means."""
+    from .core import preset
+
     if _train(recipe).max_iters in (1, 2):
         raise UserError(f"{recipe.file}: train.max_iters: warm-up alone takes two; say 3 or more")
     choice = preset.choice(recipe)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .core import paths
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
-from .core.evaluation import answers, evaluation, prompts
-from .core.evaluation.answers import Answers
-from .core.evaluation.prompts import Prompt
+from .core.evaluation import TEMPLATE
 from .core.recipe import Recipe
 from .core.sections import Evaluate
+
+if TYPE_CHECKING:
+    from .core.evaluation.answers import Answers
+    from .core.evaluation.prompts import Prompt
 
 VERSION = 2
 
@@ -34,7 +36,7 @@ def task(recipe: Recipe) -> TaskDict:
         "file_dep": [
             *(paths.manifest(recipe.name, stage) for stage in stages),
             recipe.beside(_evaluate(recipe).prompts),
-            paths.TEMPLATES / evaluation.TEMPLATE,
+            paths.TEMPLATES / TEMPLATE,
         ],
         "task_dep": ["toolchain:xtuner"] if local else [],
         "targets": ["report.json", "report.md"],
@@ -65,6 +67,8 @@ def reuses(recipe: Recipe) -> str:
     """Return that every answer is there already, if so: only judging them is left to do."""
     if served(recipe):
         return ""
+    from .core.evaluation import answers, prompts
+
     try:
         asked = prompts.read(recipe.beside(_evaluate(recipe).prompts))
         kept = answers.are_kept(recipe, asked, models(recipe))
@@ -75,6 +79,8 @@ def reuses(recipe: Recipe) -> str:
 
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Let every model answer, judge the answers, write the reports, apply the gate."""
+    from .core.evaluation import evaluation, prompts
+
     asked = prompts.read(recipe.beside(_evaluate(recipe).prompts))
     given = _answers(recipe, asked, folder)
     report = evaluation.judge(asked, given)
@@ -109,6 +115,8 @@ def _answers(recipe: Recipe, asked: list[Prompt], folder: Path) -> dict[str, Ans
         # First, as a server that is not there is found out at once.
         found = endpoint.ask(recipe, asked, served(recipe))
     if models(recipe):
+        from .core.evaluation import answers
+
         found |= answers.ask(recipe, asked, models(recipe), folder / "work", log)
     order = sorted(found, key=lambda name: ("base", "tuned", name).index(name))
     return {name: found[name] for name in order}

@@ -9,22 +9,21 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import adapter
 from .core import paths, xtuner
 from .core.engine import digests
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
-from .core.model import lora, weights
-from .core.model.tensors import Tensor
+from .core.model import peft
 from .core.recipe import Recipe
 
-VERSION = 3
-# What a model needs beside its weights: settings, tokenizer in any of its forms, licence.
-BESIDE = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.vocab", "*.py", "LICENSE*")
-NOT_BESIDE = ("manifest.json", "*.index.json", "adapter_config.json")
-TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt")
+if TYPE_CHECKING:
+    from .core.model.tensors import Tensor
+    from .core.model.weights import Model
+
+VERSION = 4
 # The note in each weights file: digests of the adapters that are merged into it.
 MERGED = "modelwright.adapters"
 
@@ -86,50 +85,58 @@ def write(recipe: Recipe, origin: Path, folder: Path, log: Path) -> Facts:
     return (convert if is_full(recipe) else merge)(base, origin, folder, most).facts
 
 
-def merge(base: Path, tuned: Path, folder: Path, most: int) -> weights.Model:
+def merge(base: Path, tuned: Path, folder: Path, most: int) -> Model:
     """Write base + adapter into a folder, in files of at most `most` bytes.
 
     Raises:
         UserError: one of them is damaged, the two do not fit, or the adapter is in the base.
     """
-    from .core.model import change, merging, shards, tying
+    from .core.model import beside, change, lora, merging, shards, tying, weights
 
     before, added = weights.inspect(base), lora.read(tuned)
     marks = before.metadata.get(MERGED, "").split()
-    mark = digests.of_file(tuned / lora.WEIGHTS)
+    mark = digests.of_file(tuned / peft.WEIGHTS)
     if mark in marks:
         raise UserError(f"{base}: {tuned} is merged into it already; start from the model's base")
     plan = merging.plan(before, added)
+    tokenizer = beside.grown(tuned) if plan.tokens else set()
     try:
         shards.write_model(folder, plan.outputs, most, {MERGED: " ".join([*marks, mark])})
     finally:
         change.floats.cache_clear()
-    _bring_along(base, folder, {tying.KEY: False} if plan.untied else {})
-    return _whole(before, folder, tying.HEADS if plan.untied else frozenset())
+    beside.copy(base, folder, plan.config, tokenizer)
+    return _whole(before, folder, tying.HEADS if plan.untied else frozenset(), plan.tokens)
 
 
-def convert(base: Path, checkpoint: Path, folder: Path, most: int) -> weights.Model:
+def convert(base: Path, checkpoint: Path, folder: Path, most: int) -> Model:
     """Write the weights in a checkpoint of full tuning into a folder, in the base's types.
 
     Raises:
         UserError: the checkpoint is damaged, or not of this base.
     """
-    from .core.model import export, shards
+    from .core.model import beside, export, shards, weights
 
     before = weights.inspect(base)
     shards.write_model(folder, export.whole(export.load(checkpoint), before), most, {})
-    _bring_along(base, folder, {})
-    return _whole(before, folder, frozenset())
+    beside.copy(base, folder, {})
+    return _whole(before, folder, frozenset(), None)
 
 
-def _whole(before: weights.Model, folder: Path, heads: frozenset[str]) -> weights.Model:
+def _whole(before: Model, folder: Path, heads: frozenset[str], tokens: int | None) -> Model:
     """Return the model that was written, once it is found to have the base's tensors.
 
     Args:
         heads: tensors that may be there although the base has them under another name.
+        tokens: how many tokens it has, if not as many as the base.
     """
+    from .core.model import tying, weights
+
     after = weights.inspect(folder)
     expected = {name: _form(tensor) for name, tensor in before.tensors.items()}
+    if tokens:
+        for name in tying.VOCABULARY & expected.keys():
+            dtype, shape = expected[name]
+            expected[name] = dtype, (tokens, *shape[1:])
     found = {name: _form(tensor) for name, tensor in after.tensors.items()}
     for name in sorted(expected.keys() | found.keys() - heads):
         if expected.get(name) != found.get(name):
@@ -144,28 +151,16 @@ def _form(tensor: Tensor) -> tuple[str, tuple[int, ...]]:
     return tensor.dtype, tensor.shape
 
 
-def _bring_along(base: Path, folder: Path, changes: dict[str, Any]) -> None:
-    """Copy what a model needs beside its weights."""
-    left = {path for pattern in NOT_BESIDE for path in base.glob(pattern)}
-    for path in sorted({path for pattern in BESIDE for path in base.glob(pattern)} - left):
-        shutil.copyfile(path, folder / path.name)
-    if changes:
-        config = folder / "config.json"
-        _write(config, {**json.loads(config.read_text(encoding="utf-8")), **changes})
-
-
-def _write(path: Path, config: dict[str, Any]) -> None:
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
 def _by_xtuner(recipe: Recipe, base: Path, origin: Path, folder: Path, log: Path) -> Facts:
     """Let xtuner write the weights; the folder that the base lay in is no part of the model."""
+    from .core.model import beside, weights
+
     xtuner.run(command(recipe, origin, folder), recipe, log)
     (folder / "xtuner_config.py").unlink(missing_ok=True)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config.pop("_name_or_path", None)
-    _write(folder / "config.json", config)
-    for path in (path for pattern in TOKENIZER for path in base.glob(pattern)):
+    beside.write(folder / "config.json", config)
+    for path in beside.found(base, beside.TOKENIZER):
         shutil.copyfile(path, folder / path.name)
     before, after = weights.inspect(base), weights.inspect(folder)
     if after.architecture != before.architecture:

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import adapter, merge
 from .core import console, paths
 from .core.engine import manifest
 from .core.engine.stage import Facts, TaskDict
-from .core.evaluation import answers, evaluation, prompts
-from .core.evaluation.answers import Answers
-from .core.evaluation.prompts import Prompt
+from .core.evaluation import TEMPLATE
 from .core.recipe import Recipe
 from .core.sections import Evaluate
 from .core.training import checkpoints
+
+if TYPE_CHECKING:
+    from .core.evaluation.answers import Answers
+    from .core.evaluation.prompts import Prompt
 
 VERSION = 1
 # What a killed run has answered is not asked again.
@@ -40,7 +42,7 @@ def task(recipe: Recipe) -> TaskDict:
         "file_dep": [
             *(paths.manifest(recipe.name, stage) for stage in ("base", "config", "train")),
             recipe.beside(_evaluate(recipe).prompts),
-            paths.TEMPLATES / evaluation.TEMPLATE,
+            paths.TEMPLATES / TEMPLATE,
         ],
         "task_dep": ["toolchain:xtuner"],
         "targets": ["report.json", "report.md"],
@@ -57,6 +59,8 @@ def key(recipe: Recipe) -> dict[str, Any]:
 
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Let every checkpoint answer, and choose."""
+    from .core.evaluation import evaluation, prompts
+
     asked = prompts.read(recipe.beside(_evaluate(recipe).prompts))
     given: dict[str, Answers] = {}
     for path in candidates(recipe):
@@ -88,6 +92,8 @@ def candidates(recipe: Recipe) -> list[Path]:
 
 def _answers(recipe: Recipe, asked: list[Prompt], path: Path, folder: Path) -> Answers:
     """Return a checkpoint's answers; its merged weights are gone afterwards."""
+    from .core.evaluation import answers, evaluation
+
     done = folder / f"{path.stem}.jsonl"
     if done.is_file():
         return answers.read(done)

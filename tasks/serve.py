@@ -9,9 +9,9 @@ lost there is put back when the stage is named.
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .core import console, identity, paths
 from .core.engine import manifest
@@ -20,16 +20,15 @@ from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.recipe import Recipe
 from .core.sections import Serve
-from .core.serving import serving
-from .core.serving.serving import Place
-from .core.vllm import backend as vllm
-from .core.xinference import backend as xinference
+
+if TYPE_CHECKING:
+    from .core.serving.serving import Place
 
 VERSION = 1
 # What a server runs is asked for there, never taken from a store.
 STORED = False
 
-BACKENDS: dict[str, ModuleType] = {"xinference": xinference, "vllm": vllm}
+XINFERENCE, VLLM = "xinference", "vllm"
 
 
 def wanted(recipe: Recipe) -> bool:
@@ -56,13 +55,17 @@ def key(recipe: Recipe) -> dict[str, Any]:
 
 def settle(recipe: Recipe) -> None:
     """Make the mark that a registration is to bear; vLLM takes none."""
-    if backend(recipe) is xinference:
+    if _serve(recipe).by == XINFERENCE:
         identity.settle(recipe)
 
 
 def backend(recipe: Recipe) -> Any:
     """Return the module that knows what serves the model."""
-    return BACKENDS[_serve(recipe).by]
+    return _backend(_serve(recipe).by)
+
+
+def _backend(kind: str) -> Any:
+    return import_module(f".core.{kind}.backend", __package__)
 
 
 def name(recipe: Recipe) -> str:
@@ -123,7 +126,7 @@ def _receipt(recipe: Recipe) -> Manifest | None:
 def _made_by(recipe: Recipe, receipt: Manifest | None) -> Any:
     """Return the module that knows what the last run left; the recipe may name another by now."""
     told = receipt.inputs.get("recipe", {}).get("serve.by") if receipt else None
-    return BACKENDS.get(told or "", backend(recipe))
+    return _backend(told if told in (XINFERENCE, VLLM) else _serve(recipe).by)
 
 
 def _left_at(recipe: Recipe, receipt: Manifest | None) -> Place:
@@ -131,6 +134,8 @@ def _left_at(recipe: Recipe, receipt: Manifest | None) -> Place:
 
     A server of ours is found by that alone, whatever the settings say by now.
     """
+    from .core.serving import serving
+
     by = _made_by(recipe, receipt)
     told = receipt.inputs.get("recipe", {}) if receipt else {}
     known = {"way", "endpoint"} <= told.keys()
@@ -147,7 +152,7 @@ def _is_elsewhere(recipe: Recipe, by: Any, left: Place) -> bool:
 
     A vLLM that is not ours was given nothing.
     """
-    is_given = by is xinference and left.way == "endpoint"
+    is_given = by.KIND == XINFERENCE and left.way == "endpoint"
     return is_given and left.endpoint != by.place(recipe).endpoint
 
 

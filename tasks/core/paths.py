@@ -47,12 +47,12 @@ def manifest(model: str, stage: str) -> Path:
 # A project of a thousand recipes asks for each of these dozens of times.
 @functools.cache
 def _output(build: Path, model: str, stage: str) -> Path:
-    return build / model / stage
+    return build.joinpath(model, stage)
 
 
 @functools.cache
 def _manifest(build: Path, model: str, stage: str) -> Path:
-    return build / model / stage / "manifest.json"
+    return build.joinpath(model, stage, "manifest.json")
 
 
 def scratch(model: str, stage: str, key: str) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import paths
+from .engine import digests
 from .errors import UserError
 
 if TYPE_CHECKING:
@@ -39,11 +40,16 @@ def with_included(template: Path) -> list[Path]:
         if path in found or not path.is_file():
             continue
         found.append(path)
-        text = path.read_text(encoding="utf-8", errors="replace")
-        for name in INCLUDED.findall(text):
+        for name in _names_in(path, digests.state_of(path)):
             places = (template.parent / name, paths.TEMPLATES / name)
             left += [place for place in places if place.is_file()][:1]
     return found or [template]
+
+
+# Every recipe asks for the same templates.
+@functools.cache
+def _names_in(path: Path, state: digests.State) -> list[str]:
+    return INCLUDED.findall(path.read_text(encoding="utf-8", errors="replace"))
 
 
 def _render(folder: Path, template: str, variables: dict[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """The parts of a recipe: one class a part, one field a key.  recipes/README.md explains each."""
 
-from __future__ import annotations
-
+# Without `annotations` from __future__: pydantic would evaluate the text of each of them.
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -37,7 +36,10 @@ SIGNED = re.compile(r"[?&](x-amz-\w+|x-goog-\w+|signature|sig|\w*token|api_?key)
 
 
 class Section(BaseModel):
-    """A part of a recipe: frozen, and unknown keys are faults."""
+    """A part of a recipe: frozen, and unknown keys are faults.
+
+    As a default, `model_construct()` spares a validator for nothing but what is valid.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -174,8 +176,8 @@ class Train(Section):
     evaluation_inputs: tuple[str, ...] = ()
     evaluation_system: str = ""
     evaluation_max_new_tokens: Natural = 600
-    lora: Lora = Lora()
-    launch: Launch = Launch()
+    lora: Lora = Lora.model_construct()
+    launch: Launch = Launch.model_construct()
     template: Name | None = None
     preset: Literal["auto"] | None = None
 
@@ -242,7 +244,7 @@ class Evaluate(Section):
     max_new_tokens: Natural = 256
     batch_size: Natural = 8
     served: dict[Annotated[str, BeforeValidator(_column)], Name] | None = None
-    gate: Gate = Gate()
+    gate: Gate = Gate.model_construct()
 
 
 class Card(Section):
@@ -278,7 +280,7 @@ class Image(Section):
     ]
     tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")] = "latest"
     builder: Literal["oci", "docker"] = "oci"
-    build: Build = Build()
+    build: Build = Build.model_construct()
     layout: bool | None = None
     serve: Literal["merged", "adapter"] = "merged"
     tool_parser: Name | None = None

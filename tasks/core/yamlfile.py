@@ -21,7 +21,7 @@ OPENED = {
 }
 
 
-class _Loader(SafeLoader):  # type: ignore[misc]  # one of two classes
+class _Judge(SafeLoader):  # type: ignore[misc]  # one of two classes
     """The safe loader, which here tells the line also of a value that does not fit its tag."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -67,14 +67,22 @@ def load(path: Path) -> tuple[Any, dict[KeyPath, int]]:
 
 def _parse(text: str) -> tuple[Any, dict[KeyPath, int], list[str]]:
     """Return content, lines and faults."""
-    loader = _Loader(text)
+    loader = SafeLoader(text)
     try:
         node = loader.get_single_node()
         lines: dict[KeyPath, int] = {}
         faults = _walk(node, (), lines) if node else []
-        return loader.construct_document(node) if node and not faults else None, lines, faults
+        return _construct(loader, node) if node and not faults else None, lines, faults
     finally:
         loader.dispose()
+
+
+def _construct(loader: Any, node: yaml.Node) -> Any:
+    """Return a document's content; each value is judged, which takes longer, if one is wrong."""
+    try:
+        return loader.construct_document(node)
+    except (ValueError, KeyError, AttributeError):
+        return _Judge("").construct_document(node)
 
 
 def _walk(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int]) -> list[str]:

@@ -17,11 +17,11 @@ from .. import unheard
 from ..errors import LoadError
 
 COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1, "faint": 2}
-ESCAPES = re.compile(r"\033\[[0-9;]*m")
+ESCAPES = r"\033\[[0-9;]*m"
 # A line may end before a word, and before any character of Chinese, Japanese or Korean but a
 # closing one.
 WIDE, CLOSING = "\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uff60", "，。、；：！？）」』》"
-PIECES = re.compile(rf"\s*(?:[{WIDE}]|[^\s{WIDE}]+)[{CLOSING}]*")
+PIECES = rf"\s*(?:[{WIDE}]|[^\s{WIDE}]+)[{CLOSING}]*"
 # A column narrower than this is left to the terminal to break.
 LEAST_ROOM = 20
 
@@ -47,7 +47,8 @@ def columns() -> int | None:
 
 def width(text: str) -> int:
     """Return how many columns a text takes: Chinese characters two, combining marks none."""
-    return sum(map(_cells, ESCAPES.sub("", text)))
+    plain = re.sub(ESCAPES, "", text)
+    return len(plain) if plain.isascii() else sum(map(_cells, plain))
 
 
 def _cells(character: str) -> int:
@@ -64,7 +65,8 @@ def pad(text: str, wide: int) -> str:
 def wrap(text: str, wide: int) -> list[str]:
     """Return a text as lines of so many columns; a word that is longer than a line stays whole."""
     lines = [""]
-    for piece in PIECES.findall(text):
+    # The tables for all of Chinese, Japanese and Korean take milliseconds to make.
+    for piece in re.findall(r"\s*\S+" if text.isascii() else PIECES, text):
         if width(lines[-1] + piece) > wide and lines[-1].strip():
             lines.append("")
         lines[-1] += piece if lines[-1] else piece.lstrip()

@@ -9,14 +9,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import console, paths
 from ..errors import UserError
 from . import untouched
+
+if TYPE_CHECKING:
+    import sqlite3
 
 State = tuple[int, int, int, int, int]
 BLOCK = 1 << 20
@@ -183,6 +186,8 @@ def _ask(state: State) -> str | None:
 
 def _do(work: Callable[[sqlite3.Connection], object]) -> tuple[object, ...] | None:
     """Run a query; the cache is a convenience, so a database that fails is put aside."""
+    import sqlite3
+
     # In a folder of its own, which its journal's coming and going changes, not the build folder.
     path = paths.build() / ".digests" / "cache.db"
     try:
@@ -200,6 +205,8 @@ def _do(work: Callable[[sqlite3.Connection], object]) -> tuple[object, ...] | No
 
 
 def _database(path: Path) -> sqlite3.Connection:
+    import sqlite3
+
     if path not in _open:
         path.parent.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import console, paths, settings
@@ -25,7 +25,7 @@ LARGEST_MANIFEST = 64 << 20
 
 
 def keep(receipt: Manifest) -> None:
-    """Send a result that the local store has; its manifest goes last."""
+    """Send a result that the local store has, and after it those that could not be sent before."""
     from . import store
 
     place = _place()
@@ -34,29 +34,54 @@ def keep(receipt: Manifest) -> None:
     bucket_name, prefix = place
     try:
         from ..s3.buckets import Bucket
-        from ..s3.plan import Journal, Local
-        from ..s3.uploading import Sender
 
         bucket = Bucket(bucket_name)
-        there = bucket.listing(f"{prefix}blobs/", make=True)
-        journal = paths.build() / ".store-upload.journal"
-        sender = Sender(bucket, Journal(journal))
-        missing = {
-            _name(prefix, file.digest): file
-            for file in receipt.files
-            if _name(prefix, file.digest) not in there
-        }
-        sender.send(
-            [
-                Local(name, store.blob(file.digest), file.size, file.digest)
-                for name, file in missing.items()
-            ]
-        )
-        content = store.result(receipt.key).read_bytes()
-        _put(bucket, f"{prefix}results/{_hex(receipt.key)}.json", content)
-        journal.unlink(missing_ok=True)
+        there = set(bucket.listing(f"{prefix}blobs/", make=True))
+        _send(bucket, prefix, receipt, there)
+        for each in _left():
+            _send(bucket, prefix, each, there)
     except (UserError, OSError) as error:
-        console.say(f"   not kept in the shared store: {error}")
+        console.say(f"   not yet kept in the shared store: {error}")
+        store.write(_unsent() / _hex(receipt.key), b"")
+
+
+def _unsent() -> Path:
+    """Return the folder with the keys of results that could not be sent."""
+    return paths.build() / ".unsent"
+
+
+def _left() -> list[Manifest]:
+    """Return the results that could not be sent, as far as the local store still has them."""
+    from . import store
+
+    found = []
+    for note in sorted(_unsent().glob("[!.]*")):
+        receipt = manifest.read(store.result(note.name))
+        if receipt and store.look_up(receipt.stage, receipt.key):
+            found.append(receipt)
+        else:
+            note.unlink(missing_ok=True)
+    return found
+
+
+def _send(bucket: Bucket, prefix: str, receipt: Manifest, there: set[str]) -> None:
+    """Send what a bucket lacks of a result; its manifest goes last."""
+    from ..s3.plan import Journal, Local
+    from ..s3.uploading import Sender
+    from . import store
+
+    journal = paths.build() / ".store-upload.journal"
+    missing = {
+        name: Local(name, store.blob(file.digest), file.size, file.digest)
+        for file in receipt.files
+        if (name := _name(prefix, file.digest)) not in there
+    }
+    Sender(bucket, Journal(journal)).send(list(missing.values()))
+    content = store.result(receipt.key).read_bytes()
+    _put(bucket, f"{prefix}results/{_hex(receipt.key)}.json", content)
+    journal.unlink(missing_ok=True)
+    there.update(missing)
+    (_unsent() / _hex(receipt.key)).unlink(missing_ok=True)
 
 
 def fetch(stage: str, key: str) -> bool:
@@ -93,6 +118,8 @@ def fetch(stage: str, key: str) -> bool:
 
 def _bring(bucket: Bucket, prefix: str, receipt: Manifest) -> None:
     """Fetch the blobs that the local store lacks, side by side; those that are whole stay."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from ..s3.connection import WORKERS
     from . import store
 

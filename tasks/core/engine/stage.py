@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -111,6 +111,11 @@ def is_fresh_through(stages: Mapping[str, Stage], name: str, recipe: Recipe) -> 
     return _fresh[place]
 
 
+def known_fresh(stages: Iterable[str], recipe: Recipe) -> list[str]:
+    """Return the stages that this process has found fresh, or made."""
+    return [name for name in stages if _fresh.get(paths.output(recipe.name, name))]
+
+
 def act(name: str, stage: Stage, recipe: Recipe) -> TaskFailed | None:
     """Run a stage for doit: every failure that a user can cause becomes one clear message."""
     console.start(f"{name}:{recipe.name}")
@@ -205,9 +210,14 @@ def _nothing(recipe: Recipe) -> None:
     """Settle nothing: the stage has no moving names."""
 
 
-def clean(name: str, recipe: Recipe) -> None:
+def clean(name: str, recipe: Recipe, dryrun: bool = False) -> None:
     """Remove a stage's result, its unfinished work and its log; wait for a build that makes it."""
+    place = paths.output(recipe.name, name)
+    if place.exists():
+        console.say(f"{place} {'would be ' * dryrun}removed")
+    if dryrun:
+        return
     with lock.held(recipe.name, name):
-        publish.remove(paths.output(recipe.name, name))
+        publish.remove(place)
         publish.sweep(recipe.name, name)
         paths.log(recipe.name, name).unlink(missing_ok=True)

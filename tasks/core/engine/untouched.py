@@ -7,16 +7,20 @@ starts nothing else.  Tracing what is read, not declaring it, is how fabricate a
 
 Run as a program by doitw, so it needs the standard library alone:
 
-    python -I -S tasks/core/engine/untouched.py [TASK ...]
+    python -S tasks/core/engine/untouched.py [TASK ...]
 """
 
 from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__":
+    del sys.path[0]  # our own folder, whose modules are no libraries
 
 import contextlib
 import hashlib
 import json
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -39,13 +43,18 @@ _asked = False
 
 def main() -> None:
     """Say that all is fresh if it must be, else become doit."""
-    words = sys.argv[1:]
-    said = recall(words)
+    said = recall(sys.argv[1:])
     if said is not None:
         print(said, end="")  # stdout may be closed
         return
-    doit = str(ROOT / ".venv/bin/doit")
-    os.execv(sys.executable, [sys.executable, doit, *words])  # noqa: S606  # no shell is wanted
+    # In this process: a new one would start Python and import all of the above once more.
+    import site
+
+    site.main()
+    sys.argv[0] = str(ROOT / ".venv/bin/doit")
+    from doit.__main__ import main as doit
+
+    doit()
 
 
 def watch() -> None:

@@ -1,1 +1,4 @@
 """Prompts, answers, verdicts and scores."""
+
+# Of the report for people.
+TEMPLATE = "evaluation.md.j2"

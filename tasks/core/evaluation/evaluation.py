@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import render
-from . import answers, toolcall
+from . import TEMPLATE, answers, toolcall
 from .answers import Answers
 from .prompts import Prompt
 from .scores import SHARES, difference, scores
 from .toolcall import Verdict
 
-TEMPLATE = "evaluation.md.j2"
 TASK = "tool_call"
 
 

@@ -17,10 +17,11 @@ from ..errors import UserError
 from ..model import modelfiles
 from ..recipe import Recipe
 from ..sources import lockfile
-from . import dockerarchive, layouts, oci, reference
+from . import reference
 from .reference import Reference
 
 if TYPE_CHECKING:
+    from . import oci
     from .registry import Registry
 
 SCRATCH = "scratch"
@@ -67,15 +68,13 @@ def remote(recipe: Recipe) -> Reference | None:
 
 def identity(recipe: Recipe) -> str:
     """Return what tells one base from the next: the content, not the folder it lies in."""
-    place, file = layout(recipe), archive(recipe)
-    if file:
-        return digests.of_file(file) if file.is_file() else str(dockerarchive.read(file))
-    if place is None:
+    folder, file = layout(recipe), archive(recipe)
+    told = folder / "index.json" if folder else file
+    if told is None:
         return str(remote(recipe) or SCRATCH)
-    index = place / "index.json"
-    if not index.is_file():
-        layouts.read(place)
-    return digests.of_file(index)
+    if not told.is_file():
+        read(recipe)  # which says what is wrong
+    return digests.of_file(told)
 
 
 def settle(recipe: Recipe) -> None:
@@ -119,6 +118,8 @@ def read(recipe: Recipe) -> oci.Image | None:
     Raises:
         UserError: it is not there or is not sound.
     """
+    from . import dockerarchive, layouts
+
     place, file = layout(recipe), archive(recipe)
     if file:
         return dockerarchive.read(file)
@@ -145,6 +146,8 @@ def store(recipe: Recipe, folder: Path, layers: tuple[oci.Descriptor, ...]) -> N
     Raises:
         UserError: one is missing or damaged.
     """
+    from . import dockerarchive, layouts
+
     place, found, file = layout(recipe), remote(recipe), archive(recipe)
     if file:
         for layer in layers:
@@ -163,6 +166,8 @@ def store(recipe: Recipe, folder: Path, layers: tuple[oci.Descriptor, ...]) -> N
 
 def pieces(recipe: Recipe, layer: oci.Descriptor, start: int) -> Iterator[bytes | memoryview]:
     """Yield the bytes of a layer of a base on this machine, from an offset on."""
+    from . import dockerarchive, layouts
+
     place, file = layout(recipe), archive(recipe)
     if file:
         return dockerarchive.pieces(file, layer, start)
@@ -174,12 +179,16 @@ def _keep(
     where: str, layer: oci.Descriptor, folder: Path, content: Iterable[bytes | memoryview]
 ) -> None:
     """Write a layer of the base into a layout, if it is what its digest says."""
+    from . import layouts
+
     if layouts.write_blob(folder, content, layer["mediaType"])["digest"] != layer["digest"]:
         raise UserError(f"{where}: a layer has another content than its digest; get it anew")
 
 
 def _fetch(there: Registry, asked: Reference) -> oci.Image:
     """Return a registry's image for our platform."""
+    from . import oci
+
     found, content = there.manifest(asked)
     if oci.as_oci(found["mediaType"]) == oci.INDEX:
         found, content = there.manifest(asked.at(oci.choose(json.loads(content))["digest"]))

@@ -13,12 +13,15 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import console
 from ..errors import UserError
 from ..recipe import Recipe
-from . import oci, versions
+from . import versions
+
+if TYPE_CHECKING:
+    from . import oci
 
 FOLDER = "wheels"
 ROOT = "opt/modelwright"

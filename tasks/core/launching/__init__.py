@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from .. import settings
 from ..errors import CommandFailed, UserError
-from . import failures, local, slurm, torchrun
 from .job import Job
 
-LAUNCHERS = {"local": local, "torchrun": torchrun, "slurm": slurm}
+if TYPE_CHECKING:
+    from .local import Launcher
 
 
 def check(job: Job) -> None:
@@ -18,6 +19,8 @@ def check(job: Job) -> None:
     Raises:
         UserError: there is no such launcher, or it cannot start this training.
     """
+    from . import slurm
+
     job.check()
     _launcher().check(job)
     slurm.check_nobody_trains(job)
@@ -29,15 +32,20 @@ def run(job: Job, each_line: Callable[[str], None]) -> None:
     Raises:
         CommandFailed: training failed; the message has its last words and what to try.
     """
+    from . import failures
+
     try:
         _launcher().run(job, each_line)
     except CommandFailed as error:
         raise failures.explained(error, job) from None
 
 
-def _launcher() -> local.Launcher:
+def _launcher() -> Launcher:
+    from . import local, slurm, torchrun
+
+    launchers: dict[str, Launcher] = {"local": local, "torchrun": torchrun, "slurm": slurm}
     found = settings.current().launcher
-    if found not in LAUNCHERS:
+    if found not in launchers:
         where = settings.current().where("launcher")
-        raise UserError(f"{where}: no launcher '{found}'; say {', '.join(LAUNCHERS)}")
-    return LAUNCHERS[found]
+        raise UserError(f"{where}: no launcher '{found}'; say {', '.join(launchers)}")
+    return launchers[found]

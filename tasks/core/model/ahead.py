@@ -1,4 +1,4 @@
-"""Fill pieces of memory in threads, a few ahead of whoever takes them; memory serves again.
+"""Fill pieces of memory in threads, a few ahead of whoever takes them.
 
 What is filled is taken in order, so that results do not depend on how many threads there are.
 """
@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-# One thread writes and hashes what these fill; more of them would only wait for it.
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+# One thread hashes what these fill; more of them would only wait for it.
 THREADS = 4
+# So many pieces are filled or being filled at most.
+MOST = THREADS + 2
 
 
 class Job(NamedTuple):
@@ -23,18 +27,22 @@ class Job(NamedTuple):
     fill: Callable[[memoryview], None]
 
 
-def filled(jobs: Sequence[Job]) -> Iterator[memoryview]:
-    """Yield what each job fills, in order; it is good until the next one is asked for."""
-    size = max((job.size for job in jobs), default=0)
+def filled(jobs: Iterable[Job], lend: Callable[[int], memoryview]) -> Iterator[memoryview]:
+    """Yield what each job fills, in order.
+
+    Args:
+        lend: gives memory for so many bytes; asked in the order of the jobs.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
     threads = min(THREADS, processors())
-    rooms = [memoryview(bytearray(size)) for _ in range(threads + 2)]
     waiting: deque[tuple[memoryview, Future[None]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for number, job in enumerate(jobs):
-                if number >= len(rooms):
+            for job in jobs:
+                if len(waiting) == threads + 2:
                     yield _taken(waiting)
-                room = rooms[number % len(rooms)][: job.size]
+                room = lend(job.size)
                 waiting.append((room, pool.submit(job.fill, room)))
             while waiting:
                 yield _taken(waiting)

@@ -13,11 +13,9 @@ from typing import Any
 
 from ..errors import UserError
 from . import checkpoint, safetensors
+from .peft import CONFIG, PICKLED, WEIGHTS
 from .tensors import Tensor
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
-PICKLED = "adapter_model.bin"
 PREFIX = "base_model.model."
 
 _FACTOR = re.compile(

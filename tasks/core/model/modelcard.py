@@ -7,7 +7,6 @@ from typing import Any
 
 from .. import paths
 from ..recipe import Recipe
-from ..report import answers
 from ..sections import Source
 
 # The recipe's values that the card shows.
@@ -38,6 +37,8 @@ def variables(recipe: Recipe, facts: Mapping[str, Mapping[str, Any]]) -> dict[st
     Args:
         facts: those of the stages that the model was made by, by stage.
     """
+    from ..report import answers
+
     report = answers.read(paths.output(recipe.name, "evaluate") / "report.json")
     report = report if "evaluate" in facts else None
     sources = {

@@ -53,7 +53,7 @@ def tasks() -> Iterator[dict[str, Any]]:
             "doc": f"the environment that {name} runs in",
             "uptodate": [(is_made, [name])],
             "actions": [(make, [name])],
-            "clean": [(shutil.rmtree, [folder(name), True])],
+            "clean": [(clean, [name])],
             "verbosity": 2,
         }
 
@@ -120,6 +120,15 @@ def make(name: str) -> bool | Any:
     except (UserError, OSError) as error:
         return TaskFailed(reason(error, paths.build()))
     return True
+
+
+def clean(name: str, dryrun: bool = False) -> None:
+    """Remove our own toolchain; one that the settings name is not ours."""
+    place = folder(name)
+    if place.exists():
+        console.say(f"{place} {'would be ' * dryrun}removed")
+    if not dryrun:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _check_given(name: str, given: str) -> None:

@@ -9,10 +9,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import settings
 from ..errors import UserError
-from .interpreters import Interpreter
+
+if TYPE_CHECKING:
+    from .interpreters import Interpreter
 
 VERSION = "2.13.0"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
