@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import paths, render
 from ..engine import digests, lock, manifest
-from ..engine.stage import Stage
+from ..engine.stage import Stage, known_fresh
 from ..recipe import Recipe
 from . import answers, content, costs, curves, reproduce, state
 from .state import Step
@@ -45,7 +45,8 @@ def is_current(stages: Mapping[str, Stage], recipe: Recipe) -> bool:
         return False
     if not found:
         return False
-    return found[1].decode() == stamp(recipe, state.steps(stages, recipe))
+    steps = state.steps(stages, recipe, known_fresh(stages, recipe))
+    return found[1].decode() == stamp(recipe, steps)
 
 
 def stamp(recipe: Recipe, steps: Sequence[Step]) -> str:

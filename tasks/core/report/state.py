@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,15 +44,20 @@ class Step:
         return float(self.run["seconds"]) if self.run else None
 
 
-def steps(stages: Mapping[str, Stage], recipe: Recipe) -> list[Step]:
-    """Return how stages of a model are, each after those before it.  Nothing outside is asked."""
+def steps(stages: Mapping[str, Stage], recipe: Recipe, fresh: Collection[str] = ()) -> list[Step]:
+    """Return how stages of a model are, each after those before it.  Nothing outside is asked.
+
+    Args:
+        fresh: those that were found current just now, and are not looked at again.
+    """
     runs = by_key(recipe.name)
     found: dict[str, Step] = {}
     for name, stage in stages.items():
         before = inputs.stages_before(stage, recipe)
         receipt = manifest.read(paths.manifest(recipe.name, name))
         earlier = [found[each] for each in before if each in found]
-        reasons = list(_reasons(name, stage, recipe, receipt, earlier)) if receipt else []
+        doubtful = None if name in fresh else receipt
+        reasons = list(_reasons(name, stage, recipe, doubtful, earlier)) if doubtful else []
         state = MISSING if receipt is None else STALE if reasons else FRESH
         state = RUNNING if lock.is_held(recipe.name, name) else state
         run = runs.get((name, receipt.key)) if receipt else None

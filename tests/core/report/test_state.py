@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from tasks import STAGES, report
 from tasks.core import paths
 from tasks.core.engine import inputs, ledger, lock, manifest
 from tasks.core.engine.manifest import Manifest
+from tasks.core.engine.stage import Stage, is_fresh_through
 from tasks.core.recipe import Recipe
 from tasks.core.report import state
 from tests.conftest import Project
@@ -53,6 +55,23 @@ def reasons(recipe: Recipe, stage: str) -> list[str]:
 
 def test_a_stage_is_current_or_not_built(model: Recipe) -> None:
     assert states(model) == {"base": "current", "dockerfile": "current", "image": "not built"}
+
+
+def test_a_look_at_a_model_gathers_the_inputs_of_a_stage_once(
+    model: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report.write(model)
+    gather, gathered = inputs.gather, []
+
+    def counted(stage: Stage, *rest: Any) -> dict[str, Any]:
+        gathered.append(stage)
+        return gather(stage, *rest)
+
+    monkeypatch.setattr(inputs, "gather", counted)
+    assert is_fresh_through(STAGES, "base", model)
+    assert is_fresh_through(STAGES, "dockerfile", model)
+    assert not report.drifted(model)
+    assert gathered == [STAGES["base"], STAGES["dockerfile"]]
 
 
 def test_a_stage_that_is_being_made_is_running(model: Recipe) -> None:
