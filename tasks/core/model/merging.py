@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..errors import UserError
 from . import rounding, shards, tying
@@ -31,10 +32,18 @@ class Plan:
     Attributes:
         outputs: its tensors, in the base's order.
         untied: whether embedding and head may have been one tensor and now differ.
+        tokens: how many tokens it has, where that is not the base's number.
     """
 
     outputs: list[Output]
     untied: bool
+    tokens: int | None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What its config.json says that the base's does not."""
+        tokens = {"vocab_size": self.tokens} if self.tokens else {}
+        return {tying.KEY: False, **tokens} if self.untied else tokens
 
 
 def check_base(model: Model) -> None:
@@ -59,9 +68,11 @@ def plan(model: Model, adapter: Adapter) -> Plan:
         UserError: the adapter does not fit the base, or the base cannot be merged into.
     """
     check_base(model)
-    sources, untied = _sources(model, adapter)
-    _check_names(sources, adapter)
-    return Plan([_output(tensor, model, adapter) for tensor in sources.values()], untied)
+    found, untied = _sources(model, adapter)
+    _check_names(found, adapter)
+    sources = {name: _resized(tensor, adapter) for name, tensor in found.items()}
+    tokens = _tokens(sources, adapter) if sources != found else None
+    return Plan([_output(tensor, model, adapter) for tensor in sources.values()], untied, tokens)
 
 
 def rounded(source: Tensor, like: Tensor) -> Output:
@@ -93,7 +104,6 @@ def _output(tensor: Tensor, model: Model, adapter: Adapter) -> Output:
     module, _, kind = tensor.name.rpartition(".")
     replaced = adapter.replaced.get(tensor.name)
     if replaced is not None and replaced.shape != tensor.shape:
-        _refuse_new_tokens(replaced, tensor)
         raise _misfit(replaced, list(tensor.shape))
     if kind == "weight" and module in adapter.factors:
         factors = adapter.factors[module]
@@ -129,6 +139,31 @@ def _sources(model: Model, adapter: Adapter) -> tuple[dict[str, Tensor], bool]:
     return sources, False
 
 
+def _resized(tensor: Tensor, adapter: Adapter) -> Tensor:
+    """Return a tensor of the base with a row for each token that the adapter has."""
+    new = adapter.replaced.get(tensor.name)
+    if new is None or tensor.name not in tying.VOCABULARY or not new.elements:
+        return tensor
+    fits = new.shape == (new.rows, *tensor.shape[1:])
+    return replace(tensor, shape=new.shape) if fits else tensor
+
+
+def _tokens(sources: Mapping[str, Tensor], adapter: Adapter) -> int:
+    """Return how many tokens there are when some were added for the training.
+
+    Raises:
+        UserError: embedding and head differ in it.
+    """
+    rows = {name: tensor.rows for name, tensor in sources.items() if name in tying.VOCABULARY}
+    few, many = min(rows, key=rows.__getitem__), max(rows, key=rows.__getitem__)
+    if rows[few] != rows[many]:
+        raise UserError(
+            f"{adapter.folder}: {many}: {rows[many]} tokens, {few}: {rows[few]}: the adapter has "
+            "one of the two that tokens were added to; name as `base` the model with both resized"
+        )
+    return rows[many]
+
+
 def _check_names(sources: Mapping[str, Tensor], adapter: Adapter) -> None:
     wanted = [*(f"{module}.weight" for module in adapter.factors), *adapter.replaced]
     wanted += [f"{module}.bias" for module in adapter.biases]
@@ -162,15 +197,6 @@ def _is_transposed(
         f"{factors.b.where}: adds {outputs} x {inputs}, the base's {tensor.name} is "
         f"{' x '.join(map(str, tensor.shape))}; the adapter was trained for another model"
     )
-
-
-def _refuse_new_tokens(replaced: Tensor, tensor: Tensor) -> None:
-    """Say of an embedding with more rows than the base's what it means."""
-    if any(tensor.name in pair for pair in tying.PAIRS) and replaced.shape[1:] == tensor.shape[1:]:
-        raise UserError(
-            f"{replaced.where}: {replaced.rows} tokens, the base has {tensor.rows}: tokens were "
-            "added for the training; name as `base` the model with its embeddings resized to that"
-        )
 
 
 def _misfit(tensor: Tensor, expected: list[int]) -> UserError:

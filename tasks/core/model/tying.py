@@ -6,11 +6,14 @@ class, and for some classes (GPT-2's, Gemma's) the default is that the two are t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from .weights import Model
 
 KEY = "tie_word_embeddings"
 # Where the embedding and the output head are, by the names of the families that there are.
-PAIRS = (
+_FAMILIES = (
     ("model.embed_tokens.weight", "lm_head.weight"),
     ("model.decoder.embed_tokens.weight", "lm_head.weight"),
     ("model.tok_embeddings.weight", "output.weight"),
@@ -19,7 +22,20 @@ PAIRS = (
     ("transformer.embedding.word_embeddings.weight", "transformer.output_layer.weight"),
     ("gpt_neox.embed_in.weight", "embed_out.weight"),
 )
+# A model that sees or hears has one of these within.
+_WITHIN = ("", "language_model.", "llm.")
+PAIRS = (
+    *((within + first, within + last) for within in _WITHIN for first, last in _FAMILIES),
+    ("model.language_model.embed_tokens.weight", "lm_head.weight"),
+    ("model.text_model.embed_tokens.weight", "lm_head.weight"),
+)
 HEADS = frozenset(head for _, head in PAIRS)
+# What has a row for every token.
+VOCABULARY = frozenset(name for pair in PAIRS for name in pair) | frozenset(
+    f"{head.removesuffix('weight')}bias" for head in HEADS
+)
+# Where config.json speaks of the model within.
+_PARTS = ("text_config", "llm_config")
 
 
 def pairs(model: Model) -> list[tuple[str, str]]:
@@ -28,6 +44,18 @@ def pairs(model: Model) -> list[tuple[str, str]]:
     They are one where config.json says so, or where it says nothing and there is no head.  Where it
     says nothing and there is a head, only the model's class could tell.
     """
-    if not model.config.get(KEY, True):
+    said = (model.config, *_parts(model.config).values())
+    if not all(each.get(KEY, True) for each in said):
         return []
     return [pair for pair in PAIRS if pair[0] in model.tensors]
+
+
+def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return config.json with other values, also where it speaks of the model within."""
+    parts = {name: {**part, **changes} for name, part in _parts(config).items()}
+    return {**config, **parts, **changes}
+
+
+def _parts(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    found = {name: config.get(name) for name in _PARTS}
+    return {name: part for name, part in found.items() if isinstance(part, dict)}

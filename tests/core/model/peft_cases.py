@@ -41,9 +41,15 @@ CASES: dict[str, dict[str, Any]] = {
     "embedding_dora": {"r": 4, "use_dora": True, "target_modules": ["embed_tokens"]},
     "saved": {"r": 4, "target_modules": ATTENTION, "modules_to_save": ["lm_head", "embed_tokens"]},
     "saved_tied": {"r": 4, "target_modules": ATTENTION, "modules_to_save": ["embed_tokens"]},
+    "grown": {"r": 4, "target_modules": ATTENTION, "modules_to_save": ["lm_head", "embed_tokens"]},
+    "grown_tied": {"r": 4, "target_modules": ATTENTION},
+    "grown_head": {"r": 4, "target_modules": [*ATTENTION, "embed_tokens", "lm_head"]},
+    "shrunk_dora": {"r": 4, "use_dora": True, "target_modules": ["embed_tokens", "lm_head"]},
     "gpt2": {"r": 4, "target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True},
     "gpt2_dora": {"r": 4, "use_dora": True, "target_modules": ["c_proj"], "fan_in_fan_out": True},
 }  # fmt: skip
+# How many tokens there are in training, where that is not the base's 120.
+TOKENS = {"grown": 130, "shrunk": 113}
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
 
@@ -54,7 +60,7 @@ def base(case: str) -> Any:
     return LlamaForCausalLM(
         LlamaConfig(
             hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4,
-            vocab_size=120, tie_word_embeddings=case in ("embedding", "saved_tied"),
+            vocab_size=120, tie_word_embeddings=case in ("embedding", "saved_tied", "grown_tied"),
             attention_bias=case in ("biases", "lora_bias"),
         )
     )  # fmt: skip
@@ -67,7 +73,7 @@ def make(folder: Path) -> None:
             place, dtype = folder / f"{case}-{name}", DTYPES[name]
             most = "60KB" if case == "plain" else "5GB"
             base(case).to(dtype).save_pretrained(place / "base", max_shard_size=most)
-            model = AutoModelForCausalLM.from_pretrained(place / "base", torch_dtype=dtype)
+            model = start(place, dtype)
             tuned = get_peft_model(model, LoraConfig(lora_alpha=8, **options))
             for key, parameter in tuned.named_parameters():
                 if parameter.requires_grad:
@@ -77,6 +83,16 @@ def make(folder: Path) -> None:
                         parameter.dtype
                     )
             tuned.save_pretrained(place / "adapter")
+            (place / "adapter/tokenizer.json").write_text("{}")
+
+
+def start(place: Path, dtype: torch.dtype) -> Any:
+    """Return the base as it is when training starts."""
+    model = AutoModelForCausalLM.from_pretrained(place / "base", torch_dtype=dtype)
+    tokens = TOKENS.get(place.name.partition("-")[0].partition("_")[0])
+    if tokens:
+        model.resize_token_embeddings(tokens)
+    return model
 
 
 def judge(folder: Path) -> None:
@@ -93,13 +109,11 @@ def judge(folder: Path) -> None:
 def answers(place: Path) -> str:
     """Compare the answers of base + adapter and of the merged model, both widened to float32."""
     ids = torch.arange(3, 110).reshape(1, -1)
-    wide = {"torch_dtype": torch.float32}
-    both = AutoModelForCausalLM.from_pretrained(place / "base", **wide)
-    both = PeftModel.from_pretrained(both, place / "adapter").eval()
-    merged = AutoModelForCausalLM.from_pretrained(place / "merged", **wide).eval()
+    both = PeftModel.from_pretrained(start(place, torch.float32), place / "adapter").eval()
+    merged = AutoModelForCausalLM.from_pretrained(place / "merged", torch_dtype=torch.float32)
     room = {"f32": 2e-5, "f16": 2e-2, "bf16": 0.15}[place.name.rsplit("-", 1)[1]]
     with torch.no_grad():
-        expected, found = both(ids).logits, merged(ids).logits
+        expected, found = both(ids).logits, merged.eval()(ids).logits
     far = ((expected - found).abs().max() / expected.std()).item()
     return f"answers differ by {far:.2g} deviations" if far > room else ""
 
@@ -125,7 +139,7 @@ def distances(place: Path, dtype: torch.dtype) -> str:
 
 
 def weights(place: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    model = AutoModelForCausalLM.from_pretrained(place / "base", torch_dtype=dtype)
+    model = start(place, dtype)
     tuned = PeftModel.from_pretrained(model, place / "adapter", autocast_adapter_dtype=False)
     if dtype == torch.float64:
         tuned = tuned.double()

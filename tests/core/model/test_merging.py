@@ -187,6 +187,7 @@ def test_two_merges_are_the_same_bytes(tmp_path: Path) -> None:
     assert contents[0].read_bytes() == contents[1].read_bytes()
 
 
+KEY = "tie_word_embeddings"
 A, B = np.full((4, 6), 0.5), np.full((8, 4), 0.25)
 FACTORS = {"q.lora_A.weight": ("F16", A), "q.lora_B.weight": ("F16", B)}
 BASE = {"q.weight": ("BF16", np.ones((8, 6))), "norm.weight": ("BF16", np.ones((6,)))}
@@ -303,8 +304,87 @@ def test_a_tied_pair_is_parted_where_the_adapter_changes_one(
     assert json.loads((folder / "config.json").read_text())["tie_word_embeddings"] is False
 
 
+@pytest.mark.parametrize(
+    ("embedding", "head", "config"),
+    [
+        ("language_model.model.embed_tokens", "language_model.lm_head", {"text_config": {}}),
+        ("model.language_model.embed_tokens", "lm_head", {"text_config": {KEY: True}}),
+        ("language_model.model.tok_embeddings", "language_model.output", {"llm_config": {}}),
+    ],
+)
+def test_a_tied_pair_is_found_in_a_model_within_another(
+    tmp_path: Path, embedding: str, head: str, config: dict[str, Any]
+) -> None:
+    weight = f"{embedding}.weight"
+    base = model(tmp_path / "base", {weight: ("F32", EMBEDDING)}, **config)
+    tuned = adapter(tmp_path / "adapter", {weight: ("F32", EMBEDDING * 2)})
+    folder = merged(tmp_path, base, tuned)
+    found = numbers(folder / "model.safetensors")
+    assert (found[weight] == EMBEDDING * 2).all()
+    assert (found[f"{head}.weight"] == EMBEDDING).all()
+    settings = json.loads((folder / "config.json").read_text())
+    assert [part[KEY] for part in (settings, settings[next(iter(config))])] == [False, False]
+
+
+def test_a_model_within_may_say_that_its_pair_is_not_tied(tmp_path: Path) -> None:
+    within = {"text_config": {KEY: False}}
+    base = model(tmp_path / "base", {"model.embed_tokens.weight": ("F32", EMBEDDING)}, **within)
+    folder = merged(tmp_path, base, adapter(tmp_path / "adapter", NEW))
+    assert "lm_head.weight" not in numbers(folder / "model.safetensors")
+
+
 NEW = {"model.embed_tokens.modules_to_save.weight": ("F32", EMBEDDING * 2)}
 HEAD = {"lm_head.weight": ("F32", EMBEDDING + 1)}
+
+
+MORE = {
+    "model.embed_tokens.weight": ("F32", np.arange(36.0).reshape(12, 3)),
+    "lm_head.weight": ("F32", np.arange(36.0).reshape(12, 3) + 1),
+}
+
+
+def grown(tmp_path: Path, tensors: Any, tied: bool) -> tuple[Path, Path]:
+    """Return a base of ten tokens, and an adapter with a tokenizer of its own."""
+    config = {KEY: tied, "vocab_size": 10, "text_config": {"vocab_size": 10}}
+    base = model(tmp_path / "base", {**TIED, **({} if tied else HEAD)}, **config)
+    for name in ("tokenizer.json", "merges.txt", "chat_template.jinja", "tokenizer.model"):
+        (base / name).write_text("base")
+    tuned = adapter(tmp_path / "adapter", tensors)
+    for name in ("tokenizer.json", "merges.txt", "chat_template.jinja"):
+        (tuned / name).write_text("adapter")
+    return base, tuned
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_tokens_that_were_added_come_with_their_tokenizer(tmp_path: Path, tied: bool) -> None:
+    folder = merged(tmp_path, *grown(tmp_path, MORE, tied))
+    found = numbers(folder / "model.safetensors")
+    assert {name: value.tolist() for name, value in found.items()} == {
+        name: value.tolist() for name, (_, value) in MORE.items()
+    }
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["vocab_size"], config["text_config"]["vocab_size"], config[KEY]) == (
+        12, 12, False,
+    )  # fmt: skip
+    for name in ("tokenizer.json", "merges.txt", "chat_template.jinja"):
+        assert (folder / name).read_text() == "adapter"
+    assert not (folder / "tokenizer.model").exists()
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_tokens_added_to_the_embedding_alone_are_refused(tmp_path: Path, tied: bool) -> None:
+    alone = {"model.embed_tokens.weight": MORE["model.embed_tokens.weight"]}
+    with pytest.raises(UserError, match=r"embed_tokens\.weight: 12 tokens, lm_head\.weight: 10"):
+        merged(tmp_path, *grown(tmp_path, alone, tied))
+
+
+def test_tokens_that_no_tokenizer_knows_are_refused(tmp_path: Path) -> None:
+    base, tuned = grown(tmp_path, MORE, tied=False)
+    for path in (*tuned.glob("*.txt"), tuned / "tokenizer.json"):
+        path.unlink()
+    with pytest.raises(UserError, match="no tokenizer is there; copy"):
+        merged(tmp_path, base, tuned)
+    assert not list((tmp_path / "merged").iterdir())
 
 
 def test_a_head_of_its_own_is_not_tied_to_a_new_embedding(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""Bring along what a model needs beside its weights: settings, tokenizer, licence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from . import tying
+
+FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.vocab", "*.py", "LICENSE*")
+NOT_THESE = ("manifest.json", "*.index.json", "adapter_config.json")
+# A tokenizer in any of its forms.
+TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt")
+
+
+def copy(
+    base: Path, folder: Path, changes: Mapping[str, Any], tokenizer: Iterable[Path] = ()
+) -> None:
+    """Copy what a model needs beside its weights.
+
+    Args:
+        changes: values of config.json that are the model's own.
+        tokenizer: files that stand for those of the base's tokenizer.
+    """
+    taken, left = sorted(tokenizer), found(base, NOT_THESE)
+    if taken:
+        left |= found(base, TOKENIZER)
+    for path in [*sorted(found(base, FILES) - left), *taken]:
+        shutil.copyfile(path, folder / path.name)
+    if changes:
+        config = folder / "config.json"
+        write(config, tying.changed(json.loads(config.read_text(encoding="utf-8")), changes))
+
+
+def grown(adapter: Path) -> set[Path]:
+    """Return the tokenizer of an adapter for which tokens were added.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not found(adapter, TOKENIZER):
+        raise UserError(
+            f"{adapter}: tokens were added for the training, and no tokenizer is there; copy the "
+            "one that it was trained with to the adapter"
+        )
+    return found(adapter, (*TOKENIZER, "*.jinja"))
+
+
+def found(folder: Path, patterns: Iterable[str]) -> set[Path]:
+    """Return the files of a folder that match any of some patterns."""
+    return {path for pattern in patterns for path in folder.glob(pattern)}
+
+
+def write(path: Path, config: Mapping[str, Any]) -> None:
+    """Write a model's settings."""
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
