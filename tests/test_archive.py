@@ -8,12 +8,14 @@ import os
 import stat
 import subprocess
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tasks import archive
 from tasks.core.engine import digests
+from tasks.core.errors import UserError
 from tasks.core.model import hashedfile, modelfiles
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
@@ -105,10 +107,21 @@ def test_a_failure_is_told_once(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(hashedfile, "_put", full)
-    monkeypatch.setattr(hashedfile, "BUFFER", 1 << 16)
     with pytest.raises(OSError, match="No space"):
         packed(recipe, tmp_path / "out")
     gc.collect()
+
+
+def test_a_file_that_changes_meanwhile_is_told(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changing(path: Path, size: int) -> Iterator[bytes]:
+        yield b"{"
+        raise UserError(f"{path}: changed while it was read")
+
+    monkeypatch.setattr(modelfiles, "pieces", changing)
+    with pytest.raises(UserError, match=r"config\.json: changed"):
+        packed(recipe, tmp_path / "out")
 
 
 @pytest.mark.slow

@@ -12,12 +12,42 @@ import fcntl
 import hashlib
 import mmap
 import os
+from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from . import ahead
+from .ahead import Job
+
 # Places and lengths of direct writes must be multiples of a disk's block; no disk has larger ones.
 ALIGNED = 4096
-BUFFER = 4 << 20
+# While some pieces are filled, others are hashed and written.
+ROOMS = ahead.MOST + 3
+
+
+class Room:
+    """Memory for a piece of the file, and before it for the rest of the piece before.
+
+    A file's blocks are written as they lie here, so nothing is copied but that rest.
+    """
+
+    def __init__(self) -> None:
+        self.memory = memoryview(bytearray())
+        self.users: list[Future[object]] = []
+
+    def wait(self) -> None:
+        """Wait until nobody uses the memory."""
+        while self.users:
+            self.users.pop().result()
+
+    def take(self, rest: int, size: int) -> memoryview:
+        """Return memory for a piece."""
+        self.wait()
+        if len(self.memory) < rest + size:
+            # Pages of their own are aligned.
+            self.memory = memoryview(mmap.mmap(-1, ALIGNED + size))
+        return self.memory[rest : rest + size]
 
 
 class HashedFile:
@@ -26,11 +56,11 @@ class HashedFile:
     def __init__(self, path: Path) -> None:
         self._file = _open(path)
         self._sha, self._hasher = hashlib.sha256(), ThreadPoolExecutor(1)
-        self._disk, self._writing = ThreadPoolExecutor(1), Future[None]()
-        self._writing.set_result(None)
-        # Pages of their own are aligned.  One is filled while the other is written.
-        self._full, self._room = (memoryview(mmap.mmap(-1, BUFFER)) for _ in range(2))
-        self._filled = self._size = 0
+        self._disk = ThreadPoolExecutor(1)
+        # In the order in which their memory serves again; and those that are being filled.
+        self._rooms, self._lent = deque(Room() for _ in range(ROOMS)), deque[tuple[Room, int]]()
+        self._size = self._promised = 0
+        self._rest = b""
 
     def __enter__(self) -> HashedFile:
         return self
@@ -40,8 +70,8 @@ class HashedFile:
             if kind is None:
                 self._finish()
         finally:
-            self._hasher.shutdown()
-            self._disk.shutdown()
+            self._hasher.shutdown(cancel_futures=True)
+            self._disk.shutdown(cancel_futures=True)
             os.close(self._file)
 
     @property
@@ -50,16 +80,14 @@ class HashedFile:
 
     def write(self, data: bytes | memoryview) -> int:
         """Write and hash some bytes; afterwards their memory may be used again."""
-        hashing, view = self._hasher.submit(self._sha.update, data), memoryview(data)
-        while view:
-            count = min(len(view), BUFFER - self._filled)
-            self._room[self._filled : self._filled + count] = view[:count]
-            self._filled, view = self._filled + count, view[count:]
-            if self._filled == BUFFER:
-                self._pass_on()
-        hashing.result()
-        self._size += len(data)
+        self._lend(len(data))[:] = data
+        self._pass_on()
         return len(data)
+
+    def fill(self, jobs: Iterable[Job]) -> None:
+        """Write and hash what each job fills, in order."""
+        for _ in ahead.filled(jobs, self._lend):
+            self._pass_on()
 
     def tell(self) -> int:
         return self._size
@@ -67,20 +95,34 @@ class HashedFile:
     def flush(self) -> None:
         """Do nothing: what is not written yet is written at the end."""
 
+    def _lend(self, size: int) -> memoryview:
+        """Return memory for the next piece."""
+        room = self._rooms.popleft()
+        piece = room.take(self._promised % ALIGNED, size)
+        self._lent.append((room, size))
+        self._promised += size
+        return piece
+
     def _pass_on(self) -> None:
-        """Let the full buffer be written, once the other one is."""
-        self._writing.result()
-        self._full, self._room, self._filled = self._room, self._full, 0
-        self._writing = self._disk.submit(_put, self._file, self._full)
+        """Let the next piece, which is filled, be hashed and written."""
+        room, size = self._lent.popleft()
+        start, end = len(self._rest), len(self._rest) + size
+        whole = end // ALIGNED * ALIGNED
+        room.memory[:start] = self._rest
+        self._rest = bytes(room.memory[whole:end])
+        room.users = [
+            self._hasher.submit(self._sha.update, room.memory[start:end]),
+            self._disk.submit(_put, self._file, room.memory[:whole]),
+        ]
+        self._rooms.append(room)
+        self._size += size
 
     def _finish(self) -> None:
-        """Write what is left; its end is no whole block."""
-        self._writing.result()
-        rest = self._room[: self._filled]
-        whole = len(rest) // ALIGNED * ALIGNED
-        _put(self._file, rest[:whole])
+        """Write what is left, which is no whole block."""
+        for room in self._rooms:
+            room.wait()
         _through_cache(self._file)
-        _put(self._file, rest[whole:])
+        _put(self._file, memoryview(self._rest))
 
 
 def _open(path: Path) -> int:

@@ -20,7 +20,7 @@ from ..errors import UserError
 from . import ahead, safetensors
 from .ahead import Job
 from .hashedfile import HashedFile
-from .tensors import BYTES, Tensor, read_into
+from .tensors import BYTES, Tensor, read_into, rows
 
 INDEX = "model.safetensors.index.json"
 # A piece is whole rows of about this many bytes.
@@ -117,23 +117,27 @@ def write(
     head = safetensors.header(ordered, {"format": "pt", **metadata})
     with HashedFile(path) as file:
         file.write(head)
-        for piece in ahead.filled([job for output in ordered for job in pieces(output)]):
-            if stop and stop.is_set():
-                raise CancelledError
-            file.write(piece)
+        file.fill(_until(stop, (job for output in ordered for job in pieces(output))))
     written, expected = path.stat().st_size, len(head) + sum(output.size for output in ordered)
     if written != expected:
         raise UserError(f"{path}: {written} bytes were written, not {expected}; a fault of ours")
     digests.remember(path, file.digest)
 
 
+def _until(stop: threading.Event | None, jobs: Iterable[Job]) -> Iterator[Job]:
+    for job in jobs:
+        if stop and stop.is_set():
+            raise CancelledError
+        yield job
+
+
 def pieces(output: Output) -> Iterator[Job]:
     """Yield what fills a tensor's rows, about a piece at a time."""
-    rows = output.shape[0] if output.shape else 1
+    count = rows(output.shape)
     if not output.size:
         return
-    row = output.size // rows
+    row = output.size // count
     step = max(1, PIECE // row)
-    for first in range(0, rows, step):
-        last = min(rows, first + step)
+    for first in range(0, count, step):
+        last = min(count, first + step)
         yield Job((last - first) * row, partial(output.fill, first, last))

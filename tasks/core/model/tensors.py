@@ -43,6 +43,11 @@ def check_text(*texts: str) -> None:
                 raise ValueError(f"{text!a} is no text") from None
 
 
+def rows(shape: tuple[int, ...]) -> int:
+    """Return how many rows there are, of however many matrices; a scalar is a row of its own."""
+    return prod(shape[:-1] or shape)
+
+
 @dataclass(frozen=True)
 class Tensor:
     """A tensor in row-major order; its bytes are those of its extents, one after the other."""
@@ -64,8 +69,8 @@ class Tensor:
 
     @property
     def rows(self) -> int:
-        """How many rows it has; a scalar is a row of its own."""
-        return self.shape[0] if self.shape else 1
+        """How many rows it has."""
+        return rows(self.shape)
 
     @property
     def row_size(self) -> int:

@@ -17,16 +17,27 @@ def fill(number: int, room: memoryview) -> None:
     room[:] = bytes([number]) * len(room)
 
 
+def lend(size: int) -> memoryview:
+    return memoryview(bytearray(size))
+
+
 def test_pieces_come_in_order_whichever_is_filled_first() -> None:
     sizes = [number % 5 for number in range(40)]
     jobs = [Job(size, partial(fill, number)) for number, size in enumerate(sizes)]
-    found = [bytes(piece) for piece in ahead.filled(jobs)]
+    found = [bytes(piece) for piece in ahead.filled(jobs, lend)]
     assert found == [bytes([number]) * size for number, size in enumerate(sizes)]
 
 
-def test_memory_does_not_grow_with_what_is_filled() -> None:
-    rooms = {id(piece.obj) for piece in ahead.filled([Job(9, partial(fill, n)) for n in range(50)])}
-    assert len(rooms) <= ahead.THREADS + 2
+def test_few_pieces_are_filled_before_the_first_is_taken() -> None:
+    lent: list[int] = []
+
+    def count(size: int) -> memoryview:
+        lent.append(size)
+        return lend(size)
+
+    jobs = [Job(9, partial(fill, number)) for number in range(50)]
+    for number, _ in enumerate(ahead.filled(jobs, count)):
+        assert len(lent) - number <= ahead.MOST
 
 
 def test_an_error_reaches_the_taker_and_the_rest_is_not_begun() -> None:
@@ -37,10 +48,10 @@ def test_an_error_reaches_the_taker_and_the_rest_is_not_begun() -> None:
         raise ValueError(number)
 
     with pytest.raises(ValueError, match="0"):
-        list(ahead.filled([Job(1, partial(fails, number)) for number in range(50)]))
+        list(ahead.filled([Job(1, partial(fails, number)) for number in range(50)], lend))
     assert len(begun) <= ahead.THREADS + 2
     assert threading.active_count() == before
 
 
 def test_nothing_to_fill_is_nothing() -> None:
-    assert list(ahead.filled([])) == []
+    assert list(ahead.filled([], lend)) == []

@@ -12,6 +12,7 @@ import pytest
 
 from tasks.core.engine import digests
 from tasks.core.model import hashedfile
+from tasks.core.model.ahead import Job
 from tasks.core.model.hashedfile import HashedFile
 
 REAL_OPEN, REAL_WRITE = os.open, os.write
@@ -31,23 +32,45 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
             raise OSError(errno.EINVAL, "Invalid argument")
         return REAL_WRITE(file, data)
 
-    monkeypatch.setattr(hashedfile, "BUFFER", 8192)
     monkeypatch.setattr(os, "write", refuse_late)
     monkeypatch.setattr(os, "open", refuse)
 
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(
-    "sizes", [[], [0], [5], [4096], [8191, 1], [8192], [100, 20_000, 0, 4096, 1], [8192] * 5]
+    "sizes", [[], [0], [5], [4096], [8191, 1], [8192], [100, 20_000, 0, 4096, 1], [8192] * 20]
 )
-def test_what_is_written_is_there_and_its_digest_known(tmp_path: Path, sizes: list[int]) -> None:
+@pytest.mark.parametrize("filled", [0, 1, 9])
+def test_what_is_written_is_there_and_its_digest_known(
+    tmp_path: Path, sizes: list[int], filled: int
+) -> None:
     pieces = [os.urandom(size) for size in sizes]
     with HashedFile(tmp_path / "f") as file:
-        for piece in pieces:
+        for piece in pieces[filled:]:
             file.write(piece)
+        file.fill(job(piece) for piece in pieces[:filled])
         assert file.tell() == sum(sizes)
+    pieces = pieces[filled:] + pieces[:filled]
     assert (tmp_path / "f").read_bytes() == b"".join(pieces)
     assert file.digest == digests.of_bytes(b"".join(pieces))
+
+
+def job(content: bytes) -> Job:
+    def fill(room: memoryview) -> None:
+        room[:] = content
+
+    return Job(len(content), fill)
+
+
+def test_memory_does_not_grow_with_what_is_written(tmp_path: Path) -> None:
+    rooms = set()
+
+    def fill(room: memoryview) -> None:
+        rooms.add(id(room.obj))
+
+    with HashedFile(tmp_path / "f") as file:
+        file.fill(Job(9000, fill) for _ in range(100))
+    assert len(rooms) <= hashedfile.ROOMS
 
 
 def test_memory_may_be_used_again_at_once(tmp_path: Path) -> None:
@@ -67,7 +90,7 @@ def test_a_full_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(hashedfile, "_put", full)
     with pytest.raises(OSError, match="No space"):
-        write(tmp_path / "f", bytes(2 * hashedfile.BUFFER))
+        write(tmp_path / "f", bytes(2 * hashedfile.ALIGNED))
 
 
 def write(path: Path, content: bytes) -> None:
