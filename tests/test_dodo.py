@@ -249,7 +249,16 @@ def test_a_model_that_is_cleaned_has_no_results_left(project: Project, model: Pa
     doit("m", build=project.build, recipes=project.recipes)
     tried = doit("clean", "--dry-run", "m", build=project.build, recipes=project.recipes)
     assert tried.returncode == 0
+    assert f"{project.build}/m/image would be removed" in tried.stdout.splitlines()
     assert (project.build / "m/image").exists()
+    wrong = doit("clean", "m", "imge:m", build=project.build, recipes=project.recipes)
+    assert (wrong.returncode, wrong.stderr) == (
+        3,
+        "ERROR: 'imge:m' is no task, perhaps you meant 'image:m'?\n",
+    )
     done = doit("clean", "m", build=project.build, recipes=project.recipes)
     assert (done.returncode, done.stderr) == (0, "")
+    assert set(done.stdout.splitlines()) == {
+        line.replace("would be ", "") for line in tried.stdout.splitlines()
+    }
     assert list((project.build / "m").glob("*/manifest.json")) == []

@@ -9,7 +9,7 @@ from typing import Any
 from doit.cmdparse import CmdParse, CmdParseError
 from doit.exceptions import InvalidCommand
 
-from .. import console
+from .. import console, paths, settings
 from ..engine import pipeline
 from ..errors import LoadError, nearest
 from . import terminal
@@ -50,8 +50,12 @@ class AnyOrder:
 
 
 def no_task(word: str, names: Sequence[str]) -> LoadError:
-    """Return what to say of a word that is no task."""
-    guess = nearest(word, names) or "; `doit list --all` shows all"
+    """Return what to say of a word that is no task, or, to who begins, of there being no recipe."""
+    guess = nearest(word, names)
+    if not guess and not any(name.startswith("base:") for name in names):
+        folder = paths.expand(settings.current().recipes)
+        return LoadError([f"{folder}: no recipe yet; write one by `doit new MODEL --base REPO`"])
+    guess = guess or "; `doit list --all` shows all"
     return LoadError([f"'{word}' is no task{guess}"])
 
 

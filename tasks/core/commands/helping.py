@@ -24,7 +24,6 @@ BUILDS = (
     ("unship:MODEL", "take that back"),
     ("update:MODEL", "look up anew what branches and tags stand for"),
 )
-SAID = {"clean": "remove results, logs and unfinished work"}
 # doit's, of no use where manifests say what is fresh; they say so themselves.
 HIDDEN = frozenset("dumpdb forget ignore reset-dep run strace tabcompletion".split())
 # doit's memory and its choice of files: here manifests say what is fresh.
@@ -65,7 +64,7 @@ class Help(DoitHelp):  # type: ignore[misc]  # doit is untyped
         rows = [(f"  {_program(self.bin_name)} {words}".rstrip(), said) for words, said in BUILDS]
         for head, names in {**GROUPS, "More": rest}.items():
             rows += [("", ""), (head, "")] if names else []
-            rows += [(f"  {n}", SAID.get(n, cmds[n].doc_purpose)) for n in names if n in cmds]
+            rows += [(f"  {name}", cmds[name].doc_purpose) for name in names if name in cmds]
         about = "Make for models: one recipe describes one model, doit builds it."
         more = f"`{_program(self.bin_name)} help COMMAND` says more; docs/commands.md says all."
         terminal.write([about, "", *terminal.table(rows), "", more])

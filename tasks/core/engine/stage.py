@@ -84,7 +84,7 @@ def build(stages: Mapping[str, Stage], name: str, recipe: Recipe) -> TaskDict:
 
 def is_fresh(name: str, stage: Stage, recipe: Recipe) -> bool:
     """Return whether a stage's result is what its inputs ask for, and untouched."""
-    receipt = manifest.read(paths.manifest(recipe.name, name))
+    receipt = manifest.of(recipe.name, name)
     if receipt is None:
         return False
     try:
