@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..sections import Train
@@ -32,11 +32,13 @@ class Fast:
         checkpoint_layers: how many layers are computed twice.
         split: of how many smaller batches one is made.
         fused: whether the optimiser updates all weights in one kernel.
+        whole_layers: how many stay whole from forward to backward where devices share them.
     """
 
     checkpoint_layers: int = 0
     split: int = 1
     fused: bool = True
+    whole_layers: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,11 @@ def choose(
         raise TooLarge(reasons.refusal(train, shape, devices, least, cures))
     settled, layers, need = found
     split = settled.batch_size // train.batch_size
-    chosen = Fast(layers, split, fused=bool(devices.count)) if fast else None
+    whole = _whole(settled, shape, devices, need) if fast else 0
+    need = replace(need, whole=need.whole + max(0, whole - 1) * estimate.layer_size(shape))
+    chosen = Fast(layers, split, bool(devices.count), whole) if fast else None
     settled = settled.model_copy(update={"use_activation_checkpointing": layers > 0})
-    said = tuple(reasons.lines(train, settled, layers, shape, devices, need, fast))
+    said = tuple(reasons.lines(train, settled, layers, whole, shape, devices, need, fast))
     return Choice(settled, chosen, said, need)
 
 
@@ -149,6 +153,14 @@ def _recomputed(train: Train, shape: Shape, fast: bool, last: bool) -> range:
     if not fast:
         return range(0, shape.layers + 1, shape.layers) if last else range(1)
     return range(shape.layers + 1) if last else range(1)
+
+
+def _whole(train: Train, shape: Shape, devices: Devices, need: Memory) -> int:
+    """Return how many frozen layers, shared by devices, have room to stay whole for a step."""
+    if train.launch.deepspeed != "zero3" or train.method != "lora":
+        return 0
+    room = (devices.memory * USABLE - need.total) // estimate.layer_size(shape)
+    return min(shape.layers, 1 + max(0, int(room)))
 
 
 def _fits(need: Memory, devices: Devices) -> bool:

@@ -69,17 +69,23 @@ class Load:
 
 @dataclass(frozen=True)
 class Memory:
-    """What fills a device, in bytes."""
+    """What fills a device, in bytes.
+
+    Attributes:
+        whole: weights of which it holds a piece, while it has all of them.
+    """
 
     weights: float
     trained: float
     activations: float
     logits: float
+    whole: float = 0.0
 
     @property
     def total(self) -> float:
         """All of it, with what every program takes."""
-        return self.weights + self.trained + self.activations + self.logits + OVERHEAD
+        parts = (self.weights, self.trained, self.activations, self.logits, self.whole)
+        return sum(parts) + OVERHEAD
 
     def __str__(self) -> str:
         named = (
@@ -87,6 +93,7 @@ class Memory:
             (self.trained, "gradients and optimiser"),
             (self.activations, "activations"),
             (self.logits, "logits"),
+            (self.whole, "layers whole for a while"),
         )
         parts = [f"{size / 1e9:.1f} {name}" for size, name in named if size > 5e7]
         return f"{self.total / 1e9:.0f} GB ({', '.join(parts)})"
@@ -116,7 +123,15 @@ def memory(shape: Shape, load: Load) -> Memory:
     activations = kept * layer + load.recomputed * load.tokens * shape.hidden * load.size
     if load.recomputed and not kept:
         activations += layer
-    return Memory(_weights(shape, load), _trained(shape, load), activations, _logits(shape, load))
+    # Three layers at a time, and the first and the last matrix of the model.
+    whole = 3 * layer_size(shape) + 4.0 * shape.head if load.shared > 1 else 0.0
+    weights, trained, logits = _weights(shape, load), _trained(shape, load), _logits(shape, load)
+    return Memory(weights, trained, activations, logits, whole)
+
+
+def layer_size(shape: Shape) -> float:
+    """Return what a layer's matrices take in 16 bits."""
+    return 2.0 * shape.linear / shape.layers
 
 
 def _weights(shape: Shape, load: Load) -> float:

@@ -14,6 +14,7 @@ def lines(
     train: Train,
     settled: Train,
     layers: int,
+    whole: int,
     shape: Shape,
     devices: Devices,
     need: Memory,
@@ -41,6 +42,8 @@ def lines(
         f"{need} of {devices.memory / 1e9:.0f} GB a device" if devices.count else "no GPU to fill"
     )
     yield f"{layers} of {shape.layers} layers computed twice: {held}"
+    if whole:
+        yield f"{whole} of {shape.layers} layers stay whole on each device for a step"
     if settled.dataloader_num_workers != train.dataloader_num_workers:
         yield f"dataloader_num_workers {settled.dataloader_num_workers}: batches wait for no one"
 

@@ -25,11 +25,12 @@ from xtuner.model import SupervisedFinetune
 from xtuner.model.utils import find_all_linear_names
 
 if TYPE_CHECKING:
-    from . import fast_attention, fast_lora, fast_loss
+    from . import fast_attention, fast_lora, fast_loss, fast_zero
 else:
     import fast_attention
     import fast_lora
     import fast_loss
+    import fast_zero
 
 # Whose normalisation, rotation and gates the fused kernels compute exactly as transformers has it.
 FUSED = ("llama", "mistral", "qwen2")
@@ -40,11 +41,15 @@ class FastFinetune(SupervisedFinetune):  # type: ignore[misc]  # xtuner is untyp
 
     Args:
         checkpoint_layers: how many layers keep only their input and compute the rest twice.
+        whole_layers: how many stay whole from forward to backward where devices share them.
     """
 
     llm: Any
+    switched: bool | None = None
 
-    def __init__(self, *args: Any, checkpoint_layers: int = 0, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, checkpoint_layers: int = 0, whole_layers: int = 1, **options: Any
+    ) -> None:
         fast_attention.install()
         super().__init__(*args, use_activation_checkpointing=False, **options)
         if self.use_lora:
@@ -55,13 +60,17 @@ class FastFinetune(SupervisedFinetune):  # type: ignore[misc]  # xtuner is untyp
         recompute(self.llm, checkpoint_layers)
         if zero3():
             gather_layers(self.llm)
+            if fast_zero.share(decoder_layers(self.llm), whole_layers):
+                said = f"frozen layers copied from device to device, {whole_layers} kept whole"
+                print_log(said, "current")
 
     def build_llm_from_cfg(self, llm_cfg: Any, *rest: Any) -> Any:
         """Load the weights straight to the device, as they are in their files."""
-        if torch.cuda.is_available() and not zero3():
+        if torch.cuda.is_available():
             # Rows differ in length: without this, memory falls into pieces that fit no other row.
             torch.cuda.memory._set_allocator_settings("expandable_segments:True")
-            llm_cfg.device_map = f"cuda:{torch.cuda.current_device()}"
+            if not zero3():
+                llm_cfg.device_map = f"cuda:{torch.cuda.current_device()}"
         llm_cfg.attn_implementation = "sdpa"
         return super().build_llm_from_cfg(llm_cfg, *rest)
 
@@ -84,6 +93,16 @@ class FastFinetune(SupervisedFinetune):  # type: ignore[misc]  # xtuner is untyp
         head = causal.get_output_embeddings().weight
         found = fast_loss.loss(hidden[data["learned"]], head, data["targets"], 1 / data["counts"])
         return {"loss": found}
+
+    def train(self, mode: bool = True) -> Any:
+        """Switch to training; mmengine asks in every iteration, of thousands of modules.
+
+        The model itself is asked too, as it may have been switched alone.
+        """
+        if self.switched == mode == self.llm.training:
+            return self
+        self.switched = mode
+        return super().train(mode)
 
 
 def zero3() -> bool:

@@ -19,6 +19,8 @@ else:  # inside the toolchain, where these lie beside it
 
 # Parameters that DeepSpeed gathers before their turn: a layer's of an 8B model, not part of one.
 AHEAD = 220_000_000
+# Gradients that it sums at a time, some layers': all at once would be after the last layer.
+TOGETHER = 25_000_000
 
 
 def prepare(path: str, folder: str, deepspeed: str, has_accelerator: bool) -> list[str]:
@@ -124,6 +126,7 @@ def settle_deepspeed(dtype: Any) -> None:
         zero = settings.get("zero_optimization", {})
         if zero.get("stage") == 3:
             zero.setdefault("stage3_prefetch_bucket_size", AHEAD)
+            zero.setdefault("reduce_bucket_size", TOGETHER)
         for name, meant in (("fp16", torch.float16), ("bf16", torch.bfloat16)):
             part = settings.setdefault(name, {"enabled": False})
             if part.get("enabled", "auto") == "auto":

@@ -59,6 +59,28 @@ def test_a_model_that_one_device_cannot_hold_is_shared() -> None:
 
 
 @pytest.mark.parametrize(
+    ("devices", "shape", "train", "whole"),
+    [
+        (gpu(150, 2), LLAMA, {}, 32),
+        (gpu(60, 2), LLAMA, {"batch_size": 4}, 11),
+        (gpu(80, 4), LARGE, {}, 1),
+        (gpu(150, 2), LLAMA, {"launch": {"processes": 2, "deepspeed": "zero2"}}, 0),
+        (gpu(150, 2), LLAMA, {"method": "full"}, 0),
+    ],
+)
+def test_layers_that_devices_share_stay_whole_for_a_step_where_there_is_room(
+    devices: Devices, shape: Shape, train: dict[str, Any], whole: int
+) -> None:
+    launch = {"processes": devices.count, "deepspeed": "zero3"}
+    found = chosen(devices, shape, **{"launch": launch, **train})
+    assert found.fast is not None
+    assert found.memory is not None
+    assert found.fast.whole_layers == whole
+    assert found.memory.total <= devices.memory * 0.95
+    assert any("stay whole" in reason for reason in found.reasons) == bool(whole)
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("dtype", "float16"),
