@@ -69,6 +69,11 @@ def model(way: Any, kind: str, dropout: float = 0.0, lora: bool = True, **option
     return made
 
 
+def layer_mode(made: Any) -> bool:
+    """Return whether a model's layers are in training."""
+    return bool(fast_model.decoder_layers(made.llm)[1].training)
+
+
 def rows() -> list[dict[str, list[int]]]:
     """Return conversations of several lengths; the first half of each is not learned from."""
     draw = torch.Generator().manual_seed(3)
@@ -159,6 +164,9 @@ def compared(kind: str) -> dict[str, Any]:
     with torch.no_grad():
         same = plain.llm.generate(torch.tensor([[1, 2, 3]]), max_new_tokens=5, do_sample=False)
     found["says"] = [text.tolist(), same.tolist()]
+    found["modes"] = [layer_mode(made), layer_mode(made.train()), layer_mode(made.train())]
+    made.llm.eval()
+    found["modes"] += [layer_mode(made), layer_mode(made.train()), layer_mode(made.eval())]
     return found
 
 

@@ -71,6 +71,10 @@ print(json.dumps(fast_data.pack(batch, int(sys.argv[3]))))
 """
 
 
+def test_a_model_is_switched_to_training_whoever_switched_it_off(found: dict[str, Any]) -> None:
+    assert found["modes"] == [False, True, True, False, True, False]
+
+
 def test_packing_cuts_nothing_and_loses_nothing(xtuner: str) -> None:
     lengths = [5, 17, 9, 30, 1, 12, 32, 3]
     ids = [[100 * n + i for i in range(length)] for n, length in enumerate(lengths)]
