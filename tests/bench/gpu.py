@@ -7,7 +7,7 @@ in memory is best), once.  Ways: document (its own settings, ZeRO-3 with offload
 same without DeepSpeed), same-steps (ours, a conversation an iteration), auto (train.preset), plain
 (transformers and PEFT), qlora, qlora-24, qlora-16 (as if the device had no more gigabytes), ddp,
 zero2, zero3 (two devices).  A way that is joined to another by `+` runs at the same time, on other
-devices or, if it is only for its losses, on the same one.
+devices or, if it is only for its losses, on the same one; one that is named again runs again.
 large and large-qlora are for `--shape 32b` (66 GB).
 Needs a GPU and an xtuner toolchain, or MODELWRIGHT_TOOLCHAIN_XTUNER.
 """
@@ -73,8 +73,8 @@ WAYS = {
     "qlora-24": Way(QLORA, 20, gigabytes=24),
     "qlora-16": Way(QLORA, 20, gigabytes=16),
     "ddp": Way(AUTO, 20, processes=2),
-    "zero2": Way(AUTO, 16, processes=2, deepspeed="zero2"),
-    "zero3": Way(AUTO, 12, processes=2, deepspeed="zero3"),
+    "zero2": Way(AUTO, 20, processes=2, deepspeed="zero2"),
+    "zero3": Way(AUTO, 20, processes=2, deepspeed="zero3"),
     "large": Way(AUTO, 6),
     "large-qlora": Way(QLORA, 5),
 }
@@ -106,14 +106,14 @@ def main() -> None:
     for ways in options.ways:
         devices = options.devices.split("/") if options.devices else [""] * 9
         running = [_start(way, place, d) for way, d in zip(ways.split("+"), devices, strict=False)]
-        for way, child, started in running:
+        for folder, child, started in running:
             try:
                 status = child.wait(max(1, started + options.limit - time.time()))
             except subprocess.TimeoutExpired:
                 status = None
                 child.terminate()
                 child.wait(30)
-            report(way, place, started, status)
+            report(folder, started, status)
 
 
 def _python() -> str:
@@ -131,9 +131,9 @@ def _environ() -> dict[str, str]:
     return found
 
 
-def _start(name: str, place: Path, device: str) -> tuple[str, subprocess.Popen[bytes], float]:
-    """Start a way; its output goes to a log."""
-    folder = place / name
+def _start(name: str, place: Path, device: str) -> tuple[Path, subprocess.Popen[bytes], float]:
+    """Start a way in a folder of its own, to which its output goes."""
+    folder = next(f for n in itertools.count(1) if not (f := place / f"{name}.{n}").exists())
     folder.mkdir()
     environ = {**_environ(), "BENCH_NOTES": str(folder / "notes")}
     if device:
@@ -141,15 +141,14 @@ def _start(name: str, place: Path, device: str) -> tuple[str, subprocess.Popen[b
     if name == "plain":
         line = [_python(), str(HERE / "gpu_plain.py"), str(place), "24", "4", "1664"]
     else:
-        line = _line(name, place, folder)
+        line = _line(WAYS[name], place, folder)
     with (folder / "log").open("wb") as log:
         child = subprocess.Popen(line, env=environ, cwd=place, stdout=log, stderr=subprocess.STDOUT)
-    return name, child, time.time()
+    return folder, child, time.time()
 
 
-def _line(name: str, place: Path, folder: Path) -> list[str]:
+def _line(way: Way, place: Path, folder: Path) -> list[str]:
     """Render the config as the config stage does, and return the command that trains with it."""
-    way = WAYS[name]
     (folder / "config.py").write_text(_config(way, place))
     start, more = [_python()], []
     if way.gigabytes:
@@ -189,14 +188,14 @@ def _config(way: Way, place: Path) -> str:
     return text + '\ndefault_hooks["checkpoint"] = None\n'
 
 
-def report(name: str, place: Path, started: float, status: int | None) -> None:
-    """Print and keep one way's figures: the median of iterations, the first fifth left out."""
-    folder = place / name
+def report(folder: Path, started: float, status: int | None) -> None:
+    """Print and keep one run's figures: the median of iterations, the first fifth left out."""
+    place = folder.parent
     notes = [
         [json.loads(line) for line in path.read_text().splitlines()]
         for path in sorted(folder.glob("notes.*"))
     ]
-    found: dict[str, Any] = {"way": name, "status": status}
+    found: dict[str, Any] = {"way": folder.name, "status": status}
     if notes and len(notes[0]) > 3:
         first = notes[0]
         skip = max(2, len(first) // 5)
