@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +20,7 @@ import pytest
 import urllib3
 from minio import Minio
 from minio.datatypes import Part
+from minio.helpers import md5sum_hash, sha256_hash
 
 from tasks import upload
 from tasks.core import paths, settings
@@ -523,6 +524,40 @@ def test_a_file_that_changes_while_it_is_sent_is_an_error(
     monkeypatch.setattr(Minio, "_upload_part", changing)
     assert re.search("changed while it was sent", build(recipe))
     assert not paths.manifest("m", "upload").exists()
+
+
+def test_a_file_that_is_not_what_was_built_is_refused_by_the_server(
+    recipe: Recipe, client: Minio, bucket: str
+) -> None:
+    """A bit that flips on the disk changes no date; the metadata would say another sha256."""
+    (paths.output("m", "base") / "config.json").write_bytes(b"[]")
+    assert "BadDigest: bytes were damaged" in build(recipe)
+    assert "m/config.json" not in objects(client, bucket)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_what_is_sent_is_hashed_once_at_most(
+    recipe: Recipe, server: Swift, monkeypatch: pytest.MonkeyPatch, secure: bool
+) -> None:
+    """The weights go in two parts; of a file that goes in one piece the digest is known."""
+    if secure:
+        configure(monkeypatch, ENDPOINT=server.tls)
+        monkeypatch.setenv("SSL_CERT_FILE", str(server.ca))
+    change(paths.output("m", "base"), "tokenizer.json", os.urandom(50_000))
+    monkeypatch.setattr(uploading, "part_size", lambda size: 200_000)
+    hashed: list[int] = []
+
+    def counting(plain: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def counted(body: Any) -> Any:
+            hashed.append(len(body or b""))
+            return plain(body)
+
+        return counted
+
+    monkeypatch.setattr("tasks.core.s3.client.sha256_hash", counting(sha256_hash))
+    monkeypatch.setattr("minio.api.md5sum_hash", counting(md5sum_hash))
+    assert build(recipe) == ""
+    assert sorted(count for count in hashed if count > 2000) == [100_000, 200_000]
 
 
 @pytest.mark.parametrize(

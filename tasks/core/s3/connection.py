@@ -24,7 +24,7 @@ QUICK = 5.0
 
 CURES = {
     "AccessDenied": "these credentials may not do that; ask for the right, or take others",
-    "BadDigest": "bytes were damaged on the way; run it again",
+    "BadDigest": "bytes were damaged, on the way or on this disk; run it again",
     "EntityTooLarge": "the server takes no object of that size",
     "ExpiredToken": "the credentials have expired; get new ones",
     "InvalidAccessKeyId": "no such access key; look at MODELWRIGHT_S3_ACCESS_KEY",
@@ -34,6 +34,7 @@ CURES = {
     "RequestTimeTooSkewed": "this machine's clock is wrong; set it (NTP)",
     "SignatureDoesNotMatch": "a wrong key; look at MODELWRIGHT_S3_ACCESS_KEY and _SECRET_KEY",
     "SlowDown": "the server is busy; try again later",
+    "XAmzContentSHA256Mismatch": "bytes were damaged, on the way or on this disk; run it again",
     "XMinioStorageFull": "the server's disk is full; free some space there",
 }
 
@@ -49,7 +50,8 @@ def connect(*, quick: bool = False) -> Minio:
     """
     import certifi
     import urllib3
-    from minio import Minio
+
+    from .client import Client
 
     found = settings.current()
     address = _address(found.s3_endpoint, found.where("s3_endpoint"))
@@ -68,7 +70,7 @@ def connect(*, quick: bool = False) -> Minio:
             total=0 if quick else 4, backoff_factor=0.3, status_forcelist=[500, 502, 503, 504]
         ),
     )
-    return Minio(
+    return Client(
         address.netloc,
         access_key=found.s3_access_key,
         secret_key=found.s3_secret_key,
