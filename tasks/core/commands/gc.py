@@ -12,7 +12,7 @@ from .. import console, paths
 from ..engine import inputs, manifest, publish, store
 from ..engine.inputs import NotReady
 from ..errors import LoadError, UserError
-from ..sources import downloads
+from ..sources import fetched
 from . import terminal
 from .anyorder import JSON, AnyOrder
 
@@ -37,7 +37,7 @@ class Gc(AnyOrder, DoitCmdBase):  # type: ignore[misc]  # doit is untyped
     def _execute(self, all: bool, json: bool) -> int:  # noqa: A002  # the option's name
         try:
             freed = store.collect(0 if all else store.limit(), wait=True)
-            freed += downloads.collect() + _collect_unfinished(self.task_list)
+            freed += fetched.collect() + _collect_unfinished(self.task_list)
         except UserError as error:
             raise LoadError([str(error)]) from None
         if json:

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import UserError
 from ..sections import Source
-from . import downloads, transfer
+from . import downloads, fetched, transfer
 from . import source as sources
 from .transfer import Remote
 
@@ -28,21 +28,23 @@ def fetch(source: Source, folder: Path) -> None:
             out of the folder; it is no archive after all.
     """
     url, digest = str(source.http), str(source.digest)
-    parts = urlsplit(url)
-    name = PurePosixPath(unquote(parts.path)).name
+    name = PurePosixPath(unquote(urlsplit(url).path)).name
     sources.check_name(name, url)
-    where = f"{parts.scheme}://{parts.netloc}"
-    with transfer.explained(name, where, "the URL's own key"):
-        here = downloads.place(digest)
+    # Of two builds that take files from one archive, the first would drop it under the other.
+    with fetched.alone(fetched.place(f"archive:{digest[7:19]}")):
+        _download(url, name, digest, folder)
+        if name.endswith(SUFFIXES):
+            (folder / name).unlink()
+            unpack(fetched.place(digest), source, folder)
+            # What is unpacked would lie here twice.
+            fetched.place(digest).unlink()
+
+
+def _download(url: str, name: str, digest: str, folder: Path) -> None:
+    parts, here = urlsplit(url), fetched.place(digest)
+    with transfer.explained(name, f"{parts.scheme}://{parts.netloc}", "the URL's own key"):
         size = here.stat().st_size if here.exists() else length(url)
-        packed = name.endswith(SUFFIXES)
-        remote = Remote(name, size, digest, url)
-        downloads.fetch([remote], folder, {})
-    if packed:
-        (folder / name).unlink()
-        unpack(downloads.place(digest), source, folder)
-        # What is unpacked would lie here twice.
-        downloads.place(digest).unlink()
+        downloads.fetch([Remote(name, size, digest, url)], folder, {})
 
 
 def length(url: str) -> int:

@@ -1,54 +1,22 @@
-"""Fetch files whose size and digest are known beforehand: side by side, resumed, hashed in flight.
-
-A fetched file lies once in the build folder, by its digest, and stages link to it: two recipes with
-one base share the copy, and a new revision fetches only what changed.
-"""
+"""Fetch files of known size and digest: side by side, resumed, hashed in flight."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 from .. import console, paths
-from ..engine import digests, manifest
-from ..engine.sink import Hasher, Progress
+from ..engine import digests
+from ..engine.sink import Progress
 from ..errors import UserError
-from .transfer import Remote, transfer
+from .fetched import alone, is_whole, link, partial, place
+from .transfer import Remote, copy, transfer
 
 WORKERS = 8
 # Left free: a disk that is full to the last byte stops more than us.
 RESERVE = 64 << 20
-
-
-def place(digest: str) -> Path:
-    """Return where the file with a digest lies, or will."""
-    return paths.build() / ".downloads" / digest.replace(":", "-")
-
-
-def collect(now: float | None = None) -> int:
-    """Drop fetched files that no stage links to; return the bytes that were freed.
-
-    What came within the last day stays: a build may be about to link it.
-    """
-    folder, freed = paths.build() / ".downloads", 0
-    models = [path for path in paths.build().glob("*") if not path.name.startswith(".")]
-    linked = {p.resolve() for model in models for p in model.rglob("*") if p.is_symlink()}
-    for path in folder.glob("*"):
-        if path.resolve() in linked or path.stat().st_mtime > (now or time.time()) - 86400:
-            continue
-        if path.is_dir():  # what a killed clone left
-            freed += sum(each.lstat().st_size for each in manifest.walk(path))
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            freed += path.stat().st_size
-            path.unlink()
-    return freed
 
 
 def fetch(
@@ -83,37 +51,7 @@ def fetch(
         pool.shutdown(wait=True, cancel_futures=True)
         console.clear()
     for remote in remotes:
-        link(place(remote.digest), folder / remote.path)
-
-
-def link(target: Path, at: Path) -> None:
-    """Put a link to a fetched file; relative, so that the build folder can be moved."""
-    at.parent.mkdir(parents=True, exist_ok=True)
-    at.unlink(missing_ok=True)
-    at.symlink_to(os.path.relpath(target, at.parent))
-
-
-def take(path: Path, digest: str) -> Path:
-    """Move a file that another program fetched and verified to its place among the fetched."""
-    target = place(digest)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    path.replace(target)
-    if digest.startswith("sha256:"):
-        digests.remember(target, digest)
-    return target
-
-
-def is_whole(path: Path, size: int, digest: str) -> bool:
-    """Return whether a file is what it should be; a file not changed since is not read again."""
-    if not path.is_file() or path.stat().st_size != size:
-        return False
-    if digest.startswith("git:"):
-        hasher = Hasher(size, digest)
-        with path.open("rb") as file:
-            while block := file.read(digests.BLOCK):
-                hasher.update(block)
-        return hasher.agrees
-    return digests.of_file(path) == digest
+        link(remote.digest, folder / remote.path)
 
 
 def refuse_small_disk(needed: int) -> None:
@@ -132,13 +70,8 @@ def refuse_small_disk(needed: int) -> None:
         )
 
 
-def _partial(remote: Remote) -> Path:
-    target = place(remote.digest)
-    return target.with_name(f"{target.name}.part")
-
-
 def _partial_size(remote: Remote) -> int:
-    path = _partial(remote)
+    path = partial(remote.digest)
     return path.stat().st_size if path.exists() else 0
 
 
@@ -155,36 +88,26 @@ def _get(
             progress.add(remote.size)
             return None
         target.unlink(missing_ok=True)
-        found = nearby(remote)
-        if found and is_whole(found, remote.size, remote.digest) and _adopt(found, target):
+        coming, found = partial(remote.digest), nearby(remote)
+        if found and _adopt(found, remote):
             progress.add(remote.size)
             return None
-        partial = _partial(remote)
-        digest = transfer(remote, partial, headers, progress)
+        digest = copy(found, remote, coming, progress) if found else None
+        digest = digest or transfer(remote, coming, headers, progress)
         # One copy for all recipes: nobody should write to it in passing.
-        partial.chmod(0o444)
-        partial.rename(target)
+        coming.chmod(0o444)
+        coming.rename(target)
         return digest
 
 
-def _adopt(found: Path, target: Path) -> bool:
-    """Give a file that is elsewhere on this disk a second name here; never a second copy."""
+def _adopt(found: Path, remote: Remote) -> bool:
+    """Give a file that is elsewhere on this disk a second name here, if it is the one."""
+    target = place(remote.digest)
     try:
         target.hardlink_to(found.resolve())
-    except OSError:
+    except OSError:  # another disk, or somebody else's file: it has to be copied
         return False
-    return True
-
-
-@contextmanager
-def alone(target: Path) -> Iterator[None]:
-    """Let one build fetch a file or a clone; another waits and finds it there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_name(f"{target.name}.lock").open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.05)
-        yield
+    if is_whole(target, remote.size, remote.digest):
+        return True
+    target.unlink()
+    return False

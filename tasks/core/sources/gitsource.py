@@ -16,7 +16,7 @@ from .. import console
 from ..engine import manifest
 from ..errors import UserError
 from ..sections import Source
-from . import downloads
+from . import downloads, fetched
 from . import source as sources
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -54,7 +54,7 @@ def fetch(source: Source, commit: str, folder: Path) -> None:
         UserError: the server refuses, a file cannot be had, a name or link leads out.
     """
     clone = clone_of(source, commit)
-    with downloads.alone(clone):
+    with fetched.alone(clone):
         _fetch(source, commit, clone, folder)
         shutil.rmtree(clone)
 
@@ -71,21 +71,21 @@ def _fetch(source: Source, commit: str, clone: Path, folder: Path) -> None:
     missing = {
         name: entry
         for name, entry in lfs.items()
-        if not downloads.is_whole(downloads.place(entry["digest"]), entry["size"], entry["digest"])
+        if not fetched.holds(entry["digest"], entry["size"])
     }
     _fetch_lfs(source, commit, clone, missing)
     for name in names:
         place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         if name in lfs:
-            downloads.link(downloads.place(lfs[name]["digest"]), place)
+            fetched.link(lfs[name]["digest"], place)
         else:
             (clone / name).replace(place)
 
 
 def clone_of(source: Source, commit: str) -> Path:
     """Return where a commit is cloned to while it is fetched; a killed build goes on there."""
-    return downloads.place(f"clone:{manifest.digest_of([source.git, commit])[7:19]}")
+    return fetched.place(f"clone:{manifest.digest_of([source.git, commit])[7:19]}")
 
 
 def _checkout(source: Source, commit: str, clone: Path) -> None:
@@ -136,9 +136,9 @@ def _fetch_lfs(source: Source, commit: str, clone: Path, missing: dict[str, dict
         digest = str(entry["digest"])
         hexadecimal = digest.removeprefix("sha256:")
         cached = clone / ".git/lfs/objects" / hexadecimal[:2] / hexadecimal[2:4] / hexadecimal
-        place = downloads.place(digest)
+        place = fetched.place(digest)
         if cached.is_file():
-            downloads.take(cached, digest)
+            fetched.take(cached, digest)
         if not place.is_file() or place.stat().st_size != entry["size"]:
             raise UserError(f"{source.git}: Git LFS did not bring {name}; is it on the server?")
 

@@ -6,6 +6,8 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
 import pytest
 
@@ -89,6 +91,33 @@ def test_a_file_that_is_here_already_is_not_asked_for(project: Project, served: 
 def test_patterns_choose_from_an_archive(project: Project, served: Web) -> None:
     assert build(project, served, "d.zip", zipped(FILES), more=", allow: [sub/]") == ""
     assert list(content(paths.output("m", "data"))) == ["sub/b.jsonl"]
+
+
+def test_two_builds_at_once_may_take_different_files_from_one_archive(
+    project: Project, served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.pages["/d.zip"] = zipped(FILES)
+    digest = digests.of_bytes(served.pages["/d.zip"])
+    text = f"base: {{path: x}}\ndata: {{http: '{served.url}/d.zip', digest: '{digest}'"
+    first, second = (project.recipe(name, f"{text}, allow: [{pattern}]}}\n").data
+                     for name, pattern in (("m", "a.jsonl"), ("n", "sub/")))  # fmt: skip
+    assert first
+    assert second
+    unpack = archives.unpack
+    with ThreadPoolExecutor(1) as pool:
+        others: list[Future[None]] = []
+
+        def unpack_meanwhile(*arguments: Any) -> None:
+            if not others:
+                others.append(pool.submit(archives.fetch, second, project.build / "second"))
+                wait(others, timeout=0.5)
+            unpack(*arguments)
+
+        monkeypatch.setattr(archives, "unpack", unpack_meanwhile)
+        archives.fetch(first, project.build / "first")
+        others[0].result()
+    assert content(project.build / "first") == {"a.jsonl": FILES["a.jsonl"]}
+    assert content(project.build / "second") == {"sub/b.jsonl": FILES["sub/b.jsonl"]}
 
 
 @pytest.mark.parametrize(

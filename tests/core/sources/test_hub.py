@@ -8,7 +8,9 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from tasks.core.engine import digests, manifest, pipeline, sink, stage
 from tasks.core.engine.sink import Sink
 from tasks.core.errors import UserError
 from tasks.core.recipe import Recipe
-from tasks.core.sources import downloads, transfer
+from tasks.core.sources import fetched, transfer
 from tests.conftest import Project
 from tests.core.model.test_checkpoint import saved, tensor
 from tests.services.hub import Fault, Hub
@@ -219,7 +221,7 @@ def test_what_a_killed_build_left_is_used_if_it_is_right(
     project: Project, served: Hub, damaged: bool
 ) -> None:
     whole = read(served)["model.safetensors"]
-    left = downloads.place(digests.of_bytes(whole))
+    left = fetched.place(digests.of_bytes(whole))
     left.parent.mkdir(parents=True)
     start = bytearray(whole[: len(whole) - 15_000])
     start[100] ^= damaged
@@ -431,6 +433,47 @@ def test_a_cache_that_lies_is_not_believed(
     cached.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert build(project.recipe("m", RECIPE)) == ""
     assert content(paths.output("m", "base"))["model.safetensors"] == whole
+
+
+@pytest.fixture
+def mounted() -> Iterator[Path]:
+    """A folder on another file system, as a cache that is mounted."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+def test_offline_a_cache_on_another_disk_is_enough(
+    project: Project, hub: Hub, monkeypatch: pytest.MonkeyPatch, mounted: Path
+) -> None:
+    hub.put("org/model", model())
+    snapshot_download("org/model", endpoint=hub.url, cache_dir=mounted)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(mounted))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    hub.asked.clear()
+    assert build(project.recipe("m", RECIPE)) == ""
+    assert hub.asked == []
+    expected = read(hub)
+    del expected[".gitattributes"]
+    assert content(paths.output("m", "base")) == expected
+
+
+def test_what_may_have_no_second_name_is_copied_and_verified(
+    project: Project, served: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(self: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    snapshot_download("org/model", endpoint=served.url, cache_dir=tmp_path / "hub")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    cached = next((tmp_path / "hub").rglob("tokenizer.json")).resolve()
+    cached.chmod(0o644)
+    cached.write_bytes(b"[]")
+    served.asked.clear()
+    assert build(project.recipe("m", RECIPE)) == ""
+    assert content(paths.output("m", "base"))["tokenizer.json"] == b"{}"
+    assert len(served.requests("/resolve/")) == 1
+    assert not (paths.output("m", "base") / "model.safetensors").stat().st_mode & 0o222
 
 
 def test_killed_at_any_moment_the_next_doit_ends_with_the_same_bytes(
