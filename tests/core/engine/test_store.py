@@ -347,3 +347,21 @@ def test_a_large_result_comes_back_without_being_read(
 
     monkeypatch.setattr(digests, "read", refuse)
     assert restored(receipt, "m") is not None
+
+
+def test_a_blob_that_gets_another_name_while_it_is_read_is_whole(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another build that restores the same file changes its ctime."""
+    kept(project)
+    held, read = blobs()[0], digests.read
+
+    def link_and_read(path: Path) -> str:
+        if len(list(project.build.glob("another-*"))) < 1:
+            (project.build / "another-name").hardlink_to(path)
+        return read(path)
+
+    digests.forget(held)
+    monkeypatch.setattr(digests, "read", link_and_read)
+    assert store.holds(held, held.stat().st_size, f"sha256:{held.name}")
+    assert (project.build / "another-name").exists()
