@@ -183,6 +183,29 @@ def test_a_store_that_cannot_be_used_is_said_and_stops_nothing(
     assert "not-the-secret" not in told
 
 
+def test_what_could_not_be_sent_goes_with_the_next_result(
+    project: Project, team: Minio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as wrong:
+        wrong.setenv("MODELWRIGHT_S3_SECRET_KEY", "not-the-secret-1234")
+        settings.current.cache_clear()
+        folder = project.result("m", "merge", WEIGHTS)
+        receipt = manifest.read(folder / manifest.NAME)
+        assert receipt is not None
+        store.keep(receipt, folder)
+    settings.current.cache_clear()
+    folder = project.result("m", "adapter", {"adapter.safetensors": b"a"})
+    other = manifest.read(folder / manifest.NAME)
+    assert other is not None
+
+    store.keep(other, folder)
+
+    shutil.rmtree(store.folder())
+    assert restored(receipt) is not None
+    assert store.restore("adapter", "colleague", other.key) is not None
+    assert list(shared._unsent().iterdir()) == []
+
+
 def test_an_address_that_is_none_is_an_error(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
