@@ -22,7 +22,7 @@ from .core.engine.manifest import Manifest
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.fastgpt import composefile
-from .core.recipe import Recipe
+from .core.recipe import Recipe, present
 
 if TYPE_CHECKING:
     from .core.fastgpt.home import Home
@@ -81,8 +81,7 @@ def lacks(recipe: Recipe) -> str:
 
 def model(recipe: Recipe) -> str:
     """Return what FastGPT asks the gateway for."""
-    assert recipe.app is not None
-    own = recipe.app.fastgpt.model
+    own = present(recipe.app).fastgpt.model
     served = serve.name(recipe) if recipe.serve else recipe.name
     return own or (gateway.model(recipe) if recipe.gateway else served)
 

@@ -13,8 +13,7 @@ from typing import Any
 from . import push
 from .core import paths, pins, render, settings
 from .core.engine.stage import Facts, TaskDict
-from .core.recipe import Recipe
-from .core.sections import Serve
+from .core.recipe import Recipe, present
 
 VERSION = 1
 
@@ -28,7 +27,7 @@ def wanted(recipe: Recipe) -> bool:
 
 def task(recipe: Recipe) -> TaskDict:
     return {
-        "doc": f"{_serve(recipe).by} -> {FILE}",
+        "doc": f"{present(recipe.serve).by} -> {FILE}",
         "file_dep": [paths.TEMPLATES / template(recipe)],
         "targets": [FILE],
     }
@@ -40,18 +39,18 @@ def key(recipe: Recipe) -> dict[str, Any]:
 
 def template(recipe: Recipe) -> str:
     """Return the template for what serves the model."""
-    return f"compose-{_serve(recipe).by}.yaml.j2"
+    return f"compose-{present(recipe.serve).by}.yaml.j2"
 
 
 def variables(recipe: Recipe) -> dict[str, Any]:
     """Return what the template is filled in with."""
-    gpus = _serve(recipe).gpus
+    gpus = present(recipe.serve).gpus
     common = {
         "model": recipe.name,
         "path": f"build/{recipe.name}/compose/{FILE}",
         "gpus": "all" if gpus == "auto" else gpus,
     }
-    if _serve(recipe).by == "vllm":
+    if present(recipe.serve).by == "vllm":
         from .core.vllm import server as vllm
 
         port = ["--port", str(vllm.PORT)]
@@ -73,16 +72,16 @@ def variables(recipe: Recipe) -> dict[str, Any]:
 
 def update(recipe: Recipe) -> None:
     """Look the digest of Xinference's image up anew; that of our own comes with a push."""
-    if _serve(recipe).by == "xinference":
+    if present(recipe.serve).by == "xinference":
         pins.update(recipe, [settings.current().xinference_image])
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
     values = variables(recipe)
     (folder / FILE).write_text(render.text(template(recipe), **values), encoding="utf-8")
-    if _serve(recipe).by == "xinference":
+    if present(recipe.serve).by == "xinference":
         pins.mention(recipe, [values["image"]])
-    return {"by": _serve(recipe).by}
+    return {"by": present(recipe.serve).by}
 
 
 def _own(recipe: Recipe) -> str | None:
@@ -91,8 +90,3 @@ def _own(recipe: Recipe) -> str | None:
         return None
     here = paths.output(recipe.name, "compose").absolute()
     return os.path.relpath(recipe.beside(recipe.base.path).absolute(), here)
-
-
-def _serve(recipe: Recipe) -> Serve:
-    assert recipe.serve is not None
-    return recipe.serve

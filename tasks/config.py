@@ -9,7 +9,7 @@ from .core import console, paths, render
 from .core.engine import manifest
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
-from .core.recipe import Recipe
+from .core.recipe import Recipe, present
 from .core.sections import Train
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def key(recipe: Recipe) -> dict[str, Any]:
     """Return the values that are rendered, and the devices that a preset looks at."""
     texts = ["data.format"] if _has_texts(recipe) else []
     values = recipe.slice("train", "base.trust_remote_code", *texts)
-    if not _train(recipe).preset:
+    if not present(recipe.train).preset:
         return values
     from .core.preset import devices
 
@@ -60,12 +60,12 @@ def key(recipe: Recipe) -> dict[str, Any]:
 
 def _shape(recipe: Recipe) -> list[Path]:
     """Return what tells a preset the model's size."""
-    return [paths.manifest(recipe.name, "base")] if _train(recipe).preset else []
+    return [paths.manifest(recipe.name, "base")] if present(recipe.train).preset else []
 
 
 def template(recipe: Recipe) -> Path:
     """Return the template: the recipe's own, or ours."""
-    own = _train(recipe).template
+    own = present(recipe.train).template
     return recipe.beside(own) if own else paths.TEMPLATES / TEMPLATE
 
 
@@ -109,7 +109,7 @@ def meaning(recipe: Recipe) -> dict[str, Any]:
     from .core import preset
 
     defaults = {name: Train.model_fields[name].default for name in Train.silent}
-    choice = preset.nominal(_train(recipe))
+    choice = preset.nominal(present(recipe.train))
     quiet = choice.train.model_copy(update=defaults)
     return {**variables(recipe, choice), "train": quiet, "source": ""}
 
@@ -123,7 +123,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     """Render the config; its content, for the stages after, is what it means."""
     from .core import preset
 
-    if _train(recipe).max_iters in (1, 2):
+    if present(recipe.train).max_iters in (1, 2):
         raise UserError(f"{recipe.file}: train.max_iters: warm-up alone takes two; say 3 or more")
     choice = preset.choice(recipe)
     for reason in choice.reasons:
@@ -134,7 +134,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
 
 
 def _rendered(recipe: Recipe, values: dict[str, Any]) -> str:
-    own = _train(recipe).template
+    own = present(recipe.train).template
     text = render.own_text(recipe.beside(own), **values) if own else render.text(TEMPLATE, **values)
     try:
         compile(text, "config.py", "exec")
@@ -150,8 +150,3 @@ def _rendered(recipe: Recipe, values: dict[str, Any]) -> str:
 def _has_texts(recipe: Recipe) -> bool:
     """Return whether the data is plain text, which no prompt template goes around."""
     return recipe.data is not None and recipe.data.format == "text"
-
-
-def _train(recipe: Recipe) -> Train:
-    assert recipe.train is not None
-    return recipe.train

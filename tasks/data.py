@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .core.engine.stage import Facts, TaskDict
-from .core.recipe import Recipe
-from .core.sections import Data
+from .core.recipe import Recipe, present
 from .core.sources import source
 
 VERSION = 1
@@ -19,29 +18,24 @@ def wanted(recipe: Recipe) -> bool:
 
 
 def task(recipe: Recipe) -> TaskDict:
-    return {"doc": _data(recipe).label}
+    return {"doc": present(recipe.data).label}
 
 
 def settle(recipe: Recipe) -> None:
     """Make the lock say which commit the revision means."""
-    source.settle(recipe, _data(recipe), "data")
+    source.settle(recipe, present(recipe.data), "data")
 
 
 def update(recipe: Recipe) -> None:
     """Look the revision up anew."""
-    source.update(recipe, _data(recipe), "data")
+    source.update(recipe, present(recipe.data), "data")
 
 
 def key(recipe: Recipe) -> dict[str, Any]:
     """Return what the dataset's files are."""
-    return source.key(recipe, _data(recipe), "data")
+    return source.key(recipe, present(recipe.data), "data")
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Bring the files in."""
-    return {"revision": source.fetch(recipe, _data(recipe), "data", folder)}
-
-
-def _data(recipe: Recipe) -> Data:
-    assert recipe.data is not None
-    return recipe.data
+    return {"revision": source.fetch(recipe, present(recipe.data), "data", folder)}

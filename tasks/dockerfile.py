@@ -19,8 +19,7 @@ from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.image import bases, layers
 from .core.model import modelfiles
-from .core.recipe import Recipe
-from .core.sections import Image
+from .core.recipe import Recipe, present
 
 VERSION = 1
 
@@ -46,7 +45,7 @@ def wanted(recipe: Recipe) -> bool:
 
 def task(recipe: Recipe) -> TaskDict:
     return {
-        "doc": f"{image(recipe).base} + model -> Dockerfile",
+        "doc": f"{present(recipe.image).base} + model -> Dockerfile",
         "file_dep": [paths.TEMPLATES / name for name in TEMPLATES],
         "targets": ["Dockerfile", "Dockerfile.dockerignore", ".dockerignore"],
     }
@@ -69,15 +68,9 @@ def left_out(recipe: Recipe) -> list[str]:
     return [*modelfiles.LEFT_OUT, *([modelfiles.CARD] if recipe.tuned else [])]
 
 
-def image(recipe: Recipe) -> Image:
-    """Return the recipe's image part; only recipes that have one get here."""
-    assert recipe.image is not None
-    return recipe.image
-
-
 def base(recipe: Recipe) -> str:
     """Return what FROM names: for an engine the digest that is locked, if one is."""
-    made = image(recipe)
+    made = present(recipe.image)
     if bases.is_here(recipe):
         return f"{LOADED}/{recipe.name}:latest"
     found = bases.remote(recipe) if made.builder == "docker" and "@" not in made.base else None
@@ -86,14 +79,14 @@ def base(recipe: Recipe) -> str:
 
 def sources(recipe: Recipe) -> list[tuple[str, str]]:
     """Return the stages whose files go into the image, each with its folder there."""
-    if image(recipe).serve == "adapter" and adapter.wanted(recipe):
+    if present(recipe.image).serve == "adapter" and adapter.wanted(recipe):
         return [("base", layers.ROOT), ("adapter", ADAPTER)]
     return [(recipe.weights, layers.ROOT)]
 
 
 def entrypoint(recipe: Recipe) -> list[str]:
     """Return the command that serves the model: the recipe's own, or vLLM's OpenAI server."""
-    made = image(recipe)
+    made = present(recipe.image)
     if made.entrypoint is not None:
         return list(made.entrypoint)
     serve = ["python3", "-m", "vllm.entrypoints.openai.api_server", "--model", f"/{layers.ROOT}"]
@@ -129,7 +122,7 @@ def _given_rank(recipe: Recipe) -> int | None:
 
 def options(recipe: Recipe) -> list[str]:
     """Return how a Docker engine builds this image: all but the Dockerfile and the context."""
-    made, contexts = image(recipe), []
+    made, contexts = present(recipe.image), []
     args = [word for pair in made.build.args.items() for word in ("--build-arg", "=".join(pair))]
     network = ["--network", made.build.network] if made.build.network else []
     pull = ["--pull"] * (made.build.pull == "always" and not bases.is_here(recipe))
@@ -165,7 +158,7 @@ def variables(recipe: Recipe) -> dict[str, Any]:
     Raises:
         UserError: a value would not stay in its place in a Dockerfile.
     """
-    made = image(recipe)
+    made = present(recipe.image)
     if not BASE.fullmatch(made.base):
         raise UserError(f"{recipe.file}: image.base: should be scratch, oci:FOLDER or an image")
     for package in made.pip:

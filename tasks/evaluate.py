@@ -11,8 +11,7 @@ from .core import paths
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.evaluation import TEMPLATE
-from .core.recipe import Recipe
-from .core.sections import Evaluate
+from .core.recipe import Recipe, present
 
 if TYPE_CHECKING:
     from .core.evaluation.answers import Answers
@@ -32,10 +31,10 @@ def task(recipe: Recipe) -> TaskDict:
     # The finished model is an input even where a server answers for it: the gate is its gate.
     stages = dict.fromkeys([*(place.name for place in local.values()), recipe.weights])
     return {
-        "doc": f"{names} answer {_evaluate(recipe).prompts}",
+        "doc": f"{names} answer {present(recipe.evaluate).prompts}",
         "file_dep": [
             *(paths.manifest(recipe.name, stage) for stage in stages),
-            recipe.beside(_evaluate(recipe).prompts),
+            recipe.beside(present(recipe.evaluate).prompts),
             paths.TEMPLATES / TEMPLATE,
         ],
         "task_dep": ["toolchain:xtuner"] if local else [],
@@ -60,7 +59,7 @@ def models(recipe: Recipe) -> dict[str, Path]:
 
 def served(recipe: Recipe) -> dict[str, str]:
     """Return the models that the endpoint answers for, and what they are called there."""
-    return dict(_evaluate(recipe).served or {})
+    return dict(present(recipe.evaluate).served or {})
 
 
 def reuses(recipe: Recipe) -> str:
@@ -70,7 +69,7 @@ def reuses(recipe: Recipe) -> str:
     from .core.evaluation import answers, prompts
 
     try:
-        asked = prompts.read(recipe.beside(_evaluate(recipe).prompts))
+        asked = prompts.read(recipe.beside(present(recipe.evaluate).prompts))
         kept = answers.are_kept(recipe, asked, models(recipe))
     except (UserError, OSError):
         return ""
@@ -81,7 +80,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     """Let every model answer, judge the answers, write the reports, apply the gate."""
     from .core.evaluation import evaluation, prompts
 
-    asked = prompts.read(recipe.beside(_evaluate(recipe).prompts))
+    asked = prompts.read(recipe.beside(present(recipe.evaluate).prompts))
     given = _answers(recipe, asked, folder)
     report = evaluation.judge(asked, given)
     title = f"{recipe.name} from {recipe.base.label}: before and after"
@@ -124,7 +123,7 @@ def _answers(recipe: Recipe, asked: list[Prompt], folder: Path) -> dict[str, Ans
 
 def _apply_gate(recipe: Recipe, report: dict[str, Any]) -> None:
     """Fail when the model that is built scores less than the recipe asks for."""
-    least = _evaluate(recipe).gate.tool_call_valid
+    least = present(recipe.evaluate).gate.tool_call_valid
     name = "tuned" if recipe.tuned else "base"
     reached = report["scores"][name]["tool_call_valid"]
     if least is None or reached >= least:
@@ -141,8 +140,3 @@ def _apply_gate(recipe: Recipe, report: dict[str, Any]) -> None:
         f"{least:.1%} are asked for; train longer or on more data, or lower the gate; all answers "
         f"are in {paths.log(recipe.name, 'evaluate').with_suffix('.md')}\n{examples}"
     )
-
-
-def _evaluate(recipe: Recipe) -> Evaluate:
-    assert recipe.evaluate is not None
-    return recipe.evaluate

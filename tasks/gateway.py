@@ -18,7 +18,7 @@ from .core.engine.journal import Journal
 from .core.engine.manifest import Manifest
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
-from .core.recipe import Recipe
+from .core.recipe import Recipe, present
 from .core.serving.address import address
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def lacks(recipe: Recipe) -> str:
 
 def name(recipe: Recipe) -> str:
     """Return what the channel is called."""
-    assert recipe.gateway is not None
-    return recipe.gateway.name or recipe.name
+    return present(recipe.gateway).name or recipe.name
 
 
 def model(recipe: Recipe) -> str:
@@ -104,8 +103,7 @@ def channel(recipe: Recipe) -> Channel:
     """
     from .core.gateways import Channel
 
-    assert recipe.gateway is not None
-    where = upstream(recipe)
+    asked, where = present(recipe.gateway), upstream(recipe)
     if not where:
         raise UserError(
             "MODELWRIGHT_GATEWAY_UPSTREAM is not set; say where the gateway reaches the model's "
@@ -116,8 +114,8 @@ def channel(recipe: Recipe) -> Channel:
         upstream=address(where, settings.current().where("gateway_upstream")),
         model=model(recipe),
         served=served(recipe),
-        group=recipe.gateway.group,
-        priority=recipe.gateway.priority,
+        group=asked.group,
+        priority=asked.priority,
     )
 
 

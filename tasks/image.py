@@ -19,7 +19,7 @@ from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.image import bases, layers, wheellock
 from .core.model import modelfiles
-from .core.recipe import Recipe
+from .core.recipe import Recipe, present
 
 if TYPE_CHECKING:
     from .core.image import oci
@@ -37,7 +37,7 @@ def wanted(recipe: Recipe) -> bool:
 
 
 def task(recipe: Recipe) -> TaskDict:
-    base, built = dockerfile.image(recipe).base, dockerfile.image(recipe).builder == "docker"
+    base, built = present(recipe.image).base, present(recipe.image).builder == "docker"
     stages = [*(stage for stage, _ in dockerfile.sources(recipe)), *(["dockerfile"] * built)]
     return {
         "doc": f"{base} + model -> {'Docker engine' if built else 'OCI layout'}",
@@ -47,7 +47,7 @@ def task(recipe: Recipe) -> TaskDict:
 
 
 def key(recipe: Recipe) -> dict[str, Any]:
-    if dockerfile.image(recipe).builder == "docker":
+    if present(recipe.image).builder == "docker":
         base = {"image.base": bases.identity(recipe)} if bases.is_here(recipe) else {}
         return {**recipe.slice("image.builder", "image.build"), **base}
     return {
@@ -63,7 +63,7 @@ def key(recipe: Recipe) -> dict[str, Any]:
 
 def settle(recipe: Recipe) -> None:
     """Lock the digest of the base, and the wheels, before the inputs are read."""
-    if dockerfile.image(recipe).builder == "oci":
+    if present(recipe.image).builder == "oci":
         bases.settle(recipe)
         wheellock.settle(recipe)
 
@@ -72,7 +72,7 @@ def update(recipe: Recipe) -> None:
     """Look the base's tag up anew, and choose wheels anew."""
     from .core.image import dockerengine
 
-    made = dockerfile.image(recipe)
+    made = present(recipe.image)
     if made.builder == "oci":
         bases.update(recipe)
         wheellock.update(recipe)
@@ -84,7 +84,7 @@ def update(recipe: Recipe) -> None:
 
 def drifted(recipe: Recipe) -> bool:
     """Return whether a Docker engine that built the image no longer has it."""
-    if dockerfile.image(recipe).builder != "docker":
+    if present(recipe.image).builder != "docker":
         return False
     from .core.image import dockerengine
 
@@ -100,13 +100,13 @@ def run(recipe: Recipe, folder: Path) -> Facts:
         if root == layers.ROOT:
             model = paths.output(recipe.name, stage)
             lints.check(recipe, lints.of_files(recipe, model, modelfiles.outgoing(model)))
-    by_engine = dockerfile.image(recipe).builder == "docker"
+    by_engine = present(recipe.image).builder == "docker"
     return _with_an_engine(recipe, folder) if by_engine else _without(recipe, folder)
 
 
 def is_stored(recipe: Recipe) -> bool:
     """Return whether the layout holds the layers; else a push streams them from where they are."""
-    asked = dockerfile.image(recipe).layout
+    asked = present(recipe.image).layout
     return bases.remote(recipe) is None if asked is None else asked
 
 
@@ -126,7 +126,7 @@ def _without(recipe: Recipe, folder: Path) -> Facts:
     own = ownlayers.make(recipe, folder, sources, added, rest, stored=stored)
     if stored and base:
         bases.store(recipe, folder, base.layers)
-    command, made = dockerfile.entrypoint(recipe), dockerfile.image(recipe)
+    command, made = dockerfile.entrypoint(recipe), present(recipe.image)
     config = imageconfig.make(made, recipe.name, base, command, own)
     whole = [*below, *own]
     digest = layouts.write_image(folder, config, [layer.descriptor for layer in whole])["digest"]
@@ -141,7 +141,7 @@ def _packages(recipe: Recipe, base: oci.Image | None, folder: Path) -> list[str]
     """Unpack the recipe's packages; say which of them the base has."""
     from .core.image import wheels
 
-    made, missing = dockerfile.image(recipe), wheels.missing(recipe)
+    made, missing = present(recipe.image), wheels.missing(recipe)
     for package in made.pip:
         if package not in missing:
             console.say(f"   {package} is in {made.base} already; not added")
@@ -156,7 +156,7 @@ def _with_an_engine(recipe: Recipe, folder: Path) -> Facts:
     """Have the engine build; it keeps the image, and we its id."""
     from .core.image import dockerengine
 
-    made, model = dockerfile.image(recipe), paths.output(recipe.name, recipe.weights)
+    made, model = present(recipe.image), paths.output(recipe.name, recipe.weights)
     dockerengine.version()
     if made.serve == "adapter" and not dockerengine.has_buildx():
         raise UserError(
@@ -177,7 +177,7 @@ def _have_base(recipe: Recipe, log: Path) -> None:
     """Load a base that is a file or folder into the engine; refuse one that it must not pull."""
     from .core.image import dockerengine
 
-    made, named = dockerfile.image(recipe), dockerfile.base(recipe)
+    made, named = present(recipe.image), dockerfile.base(recipe)
     base = bases.read(recipe) if bases.is_here(recipe) else None
     if base:
         dockerengine.load(named, base, lambda layer: bases.pieces(recipe, layer, 0), log)

@@ -15,7 +15,7 @@ from . import dockerfile
 from .core import paths, settings
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
-from .core.recipe import Recipe
+from .core.recipe import Recipe, present
 
 if TYPE_CHECKING:
     from .core.image.reference import Reference
@@ -52,9 +52,8 @@ def lacks(recipe: Recipe) -> str:
 
 def place(recipe: Recipe) -> str:
     """Return the image's name in the registry of the settings."""
-    assert recipe.image is not None
-    registry = settings.current().registry.strip("/")
-    own = f"{recipe.image.repository}:{recipe.image.tag}"
+    registry, image = settings.current().registry.strip("/"), present(recipe.image)
+    own = f"{image.repository}:{image.tag}"
     return f"{registry}/{own}" if registry else own
 
 
@@ -107,11 +106,11 @@ def run(recipe: Recipe, folder: Path) -> Facts:
 
     name, image = target(recipe), paths.output(recipe.name, "image")
     digest = (image / "digest").read_text(encoding="utf-8").strip()
-    assert recipe.image is not None
-    if recipe.image.builder == "docker":
+    builder = present(recipe.image).builder
+    if builder == "docker":
         digest = dockerengine.push(digest, str(name), paths.log(recipe.name, "push"))
     with Registry(name.host) as there:
-        if recipe.image.builder == "oci":
+        if builder == "oci":
             imagepush.push(there, name, image, recipe)
         imagepush.verify(there, name.at(digest))
         beside = _beside(there, name.at(digest), recipe)
@@ -123,10 +122,9 @@ def _beside(there: Registry, image: Reference, recipe: Recipe) -> dict[str, Any]
     """Push what the recipe asks for beside the image; return the digests of that."""
     from .core.image import attest, modelpack
 
-    assert recipe.image is not None
-    made: dict[str, Any] = {}
-    if recipe.image.modelpack:
+    asked, made = present(recipe.image), dict[str, Any]()
+    if asked.modelpack:
         made["modelpack"] = modelpack.push(there, image, recipe)
-    if recipe.image.attest:
+    if asked.attest:
         made["attestations"] = attest.attach(there, image, recipe)
     return made

@@ -16,8 +16,7 @@ from .core import console, paths
 from .core.engine import manifest
 from .core.engine.stage import Facts, TaskDict
 from .core.evaluation import TEMPLATE
-from .core.recipe import Recipe
-from .core.sections import Evaluate
+from .core.recipe import Recipe, present
 from .core.training import checkpoints
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def task(recipe: Recipe) -> TaskDict:
         "doc": f"{', '.join(map(str, several))} -> the best by {SCORE}",
         "file_dep": [
             *(paths.manifest(recipe.name, stage) for stage in ("base", "config", "train")),
-            recipe.beside(_evaluate(recipe).prompts),
+            recipe.beside(present(recipe.evaluate).prompts),
             paths.TEMPLATES / TEMPLATE,
         ],
         "task_dep": ["toolchain:xtuner"],
@@ -61,7 +60,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     """Let every checkpoint answer, and choose."""
     from .core.evaluation import evaluation, prompts
 
-    asked = prompts.read(recipe.beside(_evaluate(recipe).prompts))
+    asked = prompts.read(recipe.beside(present(recipe.evaluate).prompts))
     given: dict[str, Answers] = {}
     for path in candidates(recipe):
         given[path.stem] = _answers(recipe, asked, path, folder)
@@ -122,8 +121,3 @@ def _merged(recipe: Recipe, path: Path, work: Path, log: Path) -> Path:
         adapter.write(recipe, path, tuned, log)
         merge.write(recipe, tuned, merged, log)
     return merged
-
-
-def _evaluate(recipe: Recipe) -> Evaluate:
-    assert recipe.evaluate is not None
-    return recipe.evaluate

@@ -18,8 +18,7 @@ from .core.engine import manifest
 from .core.engine.manifest import Manifest
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
-from .core.recipe import Recipe
-from .core.sections import Serve
+from .core.recipe import Recipe, present
 
 if TYPE_CHECKING:
     from .core.serving.serving import Place
@@ -37,11 +36,11 @@ def wanted(recipe: Recipe) -> bool:
 
 def task(recipe: Recipe) -> TaskDict:
     depends = backend(recipe).depends(recipe)
-    own = _serve(recipe).chat_template
+    own = present(recipe.serve).chat_template
     depends["file_dep"] += [recipe.beside(own)] if own else []
     depends["file_dep"] += [paths.manifest(recipe.name, stage) for stage in recipe.gates]
     return {
-        "doc": f"{recipe.name} -> {_serve(recipe).by}",
+        "doc": f"{recipe.name} -> {present(recipe.serve).by}",
         "targets": ["answers.json"],
         **depends,
     }
@@ -55,13 +54,13 @@ def key(recipe: Recipe) -> dict[str, Any]:
 
 def settle(recipe: Recipe) -> None:
     """Make the mark that a registration is to bear; vLLM takes none."""
-    if _serve(recipe).by == XINFERENCE:
+    if present(recipe.serve).by == XINFERENCE:
         identity.settle(recipe)
 
 
 def backend(recipe: Recipe) -> Any:
     """Return the module that knows what serves the model."""
-    return _backend(_serve(recipe).by)
+    return _backend(present(recipe.serve).by)
 
 
 def _backend(kind: str) -> Any:
@@ -70,7 +69,7 @@ def _backend(kind: str) -> Any:
 
 def name(recipe: Recipe) -> str:
     """Return the name by which clients ask for the model."""
-    return _serve(recipe).name or recipe.name
+    return present(recipe.serve).name or recipe.name
 
 
 def endpoint(recipe: Recipe) -> str:
@@ -126,7 +125,7 @@ def _receipt(recipe: Recipe) -> Manifest | None:
 def _made_by(recipe: Recipe, receipt: Manifest | None) -> Any:
     """Return the module that knows what the last run left; the recipe may name another by now."""
     told = receipt.inputs.get("recipe", {}).get("serve.by") if receipt else None
-    return _backend(told if told in (XINFERENCE, VLLM) else _serve(recipe).by)
+    return _backend(told if told in (XINFERENCE, VLLM) else present(recipe.serve).by)
 
 
 def _left_at(recipe: Recipe, receipt: Manifest | None) -> Place:
@@ -178,8 +177,3 @@ def _undo(recipe: Recipe, by: Any, at: Place, receipt: Manifest | None) -> list[
             f"more, delete {paths.manifest(recipe.name, 'serve')}"
         ) from None
     return lines
-
-
-def _serve(recipe: Recipe) -> Serve:
-    assert recipe.serve is not None
-    return recipe.serve

@@ -13,7 +13,7 @@ from .core import console, paths
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.launching.job import Job
-from .core.recipe import Recipe
+from .core.recipe import Recipe, present
 from .core.sections import ZERO, Train
 from .core.training import checkpoints
 
@@ -34,7 +34,8 @@ def wanted(recipe: Recipe) -> bool:
 
 
 def task(recipe: Recipe) -> TaskDict:
-    train, zero = _train(recipe), _train(recipe).launch.deepspeed
+    train = present(recipe.train)
+    zero = train.launch.deepspeed
     job = Job(recipe, train, paths.output(recipe.name, "train"))
     numbers = checkpoints.numbers(recipe.checkpoint, train.max_iters)
     names = ", ".join(f"iter_{number}.pth" for number in numbers) or "iter_N.pth"
@@ -64,7 +65,7 @@ def key(recipe: Recipe) -> dict[str, Any]:
 
     On how many nodes the devices are changes nothing, and a preset leaves the batch as it is.
     """
-    train = _train(recipe)
+    train = present(recipe.train)
     return {
         "devices": train.launch.devices,
         "effective batch": Job(recipe, train, Path()).effective_batch,
@@ -143,10 +144,10 @@ def _check(recipe: Recipe, records: Sequence[Record], folder: Path, log: Path) -
             f"diverged, see {log}.  Lower train.lr, or raise train.warmup_ratio"
         )
     rates = {record.values.get("lr", 0.0) for record in records}
-    if len(records) > 2 and max(rates) < _train(recipe).lr * FROZEN:
+    if len(records) > 2 and max(rates) < present(recipe.train).lr * FROZEN:
         raise UserError(
             f"the learning rate never rose above {max(rates):.1e}, but train.lr is "
-            f"{_train(recipe).lr}; raise train.warmup_ratio, or train longer"
+            f"{present(recipe.train).lr}; raise train.warmup_ratio, or train longer"
         )
     _check_checkpoints(recipe, last, folder, log)
 
@@ -181,8 +182,3 @@ def _keep_results(records: Sequence[Record], folder: Path) -> None:
     ]
     (folder / "losses.jsonl").write_text("".join(f"{line}\n" for line in lines))
     (folder / "loss.svg").write_text(losscurve.svg(records), encoding="utf-8")
-
-
-def _train(recipe: Recipe) -> Train:
-    assert recipe.train is not None
-    return recipe.train

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from typing_extensions import Self
@@ -35,6 +35,8 @@ NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
 
 # What the file's place tells, and no key of it.
 NOT_WRITTEN = ("name", "file")
+
+T = TypeVar("T")
 
 
 def _checkpoint(value: Any) -> Any:
@@ -145,6 +147,13 @@ class Recipe(Section):
             for key, value in _flatten(values, "")
             if key in prefixes or key.startswith(below)
         }
+
+
+def present(part: T | None) -> T:
+    """Return a part of a recipe where only recipes that have it get: `present(recipe.train).lr`."""
+    if part is None:
+        raise AssertionError("a stage was asked for that the recipe lacks; this is a fault of ours")
+    return part
 
 
 def load(reserved: frozenset[str] = frozenset()) -> list[Recipe]:

@@ -222,3 +222,11 @@ def test_no_tree_of_values_gets_more_than_a_list_of_faults(
     except LoadError as error:
         said = str(error).splitlines()
     assert all(line.startswith(f"{path}:") for line in said)
+
+
+def test_a_part_is_asked_for_only_where_it_is_there(project: Project) -> None:
+    asked = project.recipe("m", yaml.safe_dump(FULL))
+
+    assert recipe.present(asked.train).lr == 0.001
+    with pytest.raises(AssertionError, match="a fault of ours"):
+        recipe.present(asked.onboard)

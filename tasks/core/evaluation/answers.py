@@ -17,8 +17,7 @@ from .. import console, xtuner
 from ..engine import manifest, stage, store
 from ..engine.manifest import Manifest
 from ..errors import CommandFailed, UserError
-from ..recipe import Recipe
-from ..sections import Evaluate
+from ..recipe import Recipe, present
 from ..toolchains import toolchain
 from ..xtuner import DATA_FAULT
 from .prompts import Prompt
@@ -69,7 +68,7 @@ def command(
     recipe: Recipe, chats: Path, models: Mapping[str, Path], answered: Mapping[str, Path]
 ) -> list[str]:
     """Return the command that writes each model's answers into a file."""
-    evaluate = _evaluate(recipe)
+    evaluate = present(recipe.evaluate)
     each = (part for name, place in models.items() for part in (name, place, answered[name]))
     return xtuner.program("answer.py", chats, evaluate.max_new_tokens, evaluate.batch_size, *each)
 
@@ -142,8 +141,3 @@ def _generate(
         raise
     finally:
         console.clear()
-
-
-def _evaluate(recipe: Recipe) -> Evaluate:
-    assert recipe.evaluate is not None
-    return recipe.evaluate

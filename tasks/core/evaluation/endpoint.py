@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import console, settings
 from ..errors import UserError
-from ..recipe import Recipe
+from ..recipe import Recipe, present
 from ..sections import Evaluate
 from ..serving.webapi import Api
 from . import toolcall
@@ -31,7 +31,6 @@ def ask(recipe: Recipe, prompts: Sequence[Prompt], models: Mapping[str, str]) ->
     Raises:
         UserError: no endpoint is set, or it does not answer.
     """
-    assert recipe.evaluate is not None
     found = settings.current()
     if not found.evaluate_endpoint:
         raise UserError(
@@ -44,7 +43,7 @@ def ask(recipe: Recipe, prompts: Sequence[Prompt], models: Mapping[str, str]) ->
     address = found.evaluate_endpoint.rstrip("/").removesuffix("/v1")
     with Api("the endpoint", address, where, headers=headers, secrets=[secret]) as api:
         return {
-            name: _ask_one(api, recipe.evaluate, prompts, name, model)
+            name: _ask_one(api, present(recipe.evaluate), prompts, name, model)
             for name, model in models.items()
         }
 

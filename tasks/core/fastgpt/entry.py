@@ -8,7 +8,7 @@ from typing import Any
 from .. import catalog, paths
 from ..engine import manifest
 from ..errors import UserError
-from ..recipe import Recipe
+from ..recipe import Recipe, present
 
 # The document's own, where nothing tells how long the model's context is.
 CONTEXT = 8000
@@ -20,8 +20,7 @@ def entry(recipe: Recipe, model: str) -> dict[str, Any]:
     Args:
         model: what the gateway's clients ask for.
     """
-    assert recipe.app is not None
-    given = recipe.app.fastgpt.model_dump(mode="json")
+    given = present(recipe.app).fastgpt.model_dump(mode="json")
     context = given["maxContext"] or context_length(recipe) or CONTEXT
     found = {
         "model": model,

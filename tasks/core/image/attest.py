@@ -14,7 +14,7 @@ from typing import Any
 from .. import paths
 from ..engine import digests, manifest
 from ..engine.manifest import Manifest, canonical
-from ..recipe import Recipe
+from ..recipe import Recipe, present
 from . import oci
 from .reference import Reference
 from .registry import Registry
@@ -37,10 +37,9 @@ def attach(there: Registry, image: Reference, recipe: Recipe) -> list[str]:
     Args:
         image: the image in the registry, with its digest.
     """
-    assert recipe.image is not None
     subject, _ = there.manifest(replace(image, tag=None))
     made = []
-    for kind in recipe.image.attest:
+    for kind in present(recipe.image).attest:
         content = canonical(sbom(recipe) if kind == "sbom" else provenance(recipe, image))
         descriptor = refer(there, image, subject, KINDS[kind], content)
         made.append(str(descriptor["digest"]))
@@ -49,7 +48,6 @@ def attach(there: Registry, image: Reference, recipe: Recipe) -> list[str]:
 
 def sbom(recipe: Recipe) -> dict[str, Any]:
     """Return the model's bill of materials: its sources and every file with its digest."""
-    assert recipe.image is not None
     found = _manifest(recipe, recipe.weights)
     files = [
         {"type": "file", "name": file.path, "hashes": [_hash(file.digest)]}
@@ -63,7 +61,7 @@ def sbom(recipe: Recipe) -> dict[str, Any]:
     model = {
         "type": "machine-learning-model",
         "name": recipe.name,
-        "version": recipe.image.tag,
+        "version": present(recipe.image).tag,
     }
     return {
         "bomFormat": "CycloneDX",

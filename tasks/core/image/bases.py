@@ -15,7 +15,7 @@ from .. import console
 from ..engine import digests
 from ..errors import UserError
 from ..model import modelfiles
-from ..recipe import Recipe
+from ..recipe import Recipe, present
 from ..sources import lockfile
 from . import reference
 from .reference import Reference
@@ -33,8 +33,7 @@ _MOST = 16 << 20
 
 def name(recipe: Recipe) -> str:
     """Return the base as the recipe has it."""
-    assert recipe.image is not None
-    return recipe.image.base
+    return present(recipe.image).base
 
 
 def is_here(recipe: Recipe) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import catalog, console, paths
 from ..errors import UserError, nearest
-from ..recipe import Recipe
+from ..recipe import Recipe, present
 from . import versions
 
 POINTER = b"version https://git-lfs.github.com/spec/v1"
@@ -53,10 +53,10 @@ def of_recipe(recipe: Recipe, command: Sequence[str], *, has_adapter: bool) -> I
         command: the image's entrypoint.
         has_adapter: whether the recipe makes or names an adapter.
     """
-    assert recipe.image is not None
-    if recipe.image.serve == "adapter" and not has_adapter:
+    image = present(recipe.image)
+    if image.serve == "adapter" and not has_adapter:
         yield Finding("image.serve: there is no adapter to serve; say `serve: merged`")
-    version = versions.of_image(recipe.image.base)
+    version = versions.of_image(image.base)
     if version is None:
         return
     yield from _architecture(recipe, version)
@@ -69,7 +69,7 @@ def of_files(recipe: Recipe, folder: Path, names: Sequence[str]) -> Iterator[Fin
     Args:
         names: the files that go into the image.
     """
-    assert recipe.image is not None
+    image = present(recipe.image)
     pointers = [name for name in names if _is_pointer(folder / name)]
     if pointers:
         yield Finding(
@@ -77,8 +77,8 @@ def of_files(recipe: Recipe, folder: Path, names: Sequence[str]) -> Iterator[Fin
             f"{f', and {len(pointers) - 1} more' if len(pointers) > 1 else ''}; run `git lfs pull` "
             "there and build again"
         )
-    version = versions.of_image(recipe.image.base)
-    if version is None or recipe.image.entrypoint is not None:
+    version = versions.of_image(image.base)
+    if version is None or image.entrypoint is not None:
         return
     tokenizer, config = (_json(folder / name) for name in ("tokenizer_config.json", "config.json"))
     has_template = "chat_template" in tokenizer or any(
@@ -140,8 +140,7 @@ def _architecture(recipe: Recipe, version: versions.Version) -> Iterator[Finding
             f"image.base: vLLM served {architecture} until {last}, and the base has {ours}; take "
             f"v{last}"
         )
-    assert recipe.image is not None
-    if recipe.image.serve != "adapter":
+    if present(recipe.image).serve != "adapter":
         return
     marks = row.lora, row.lora_now
     if True not in marks or (version <= versions.DOCUMENT and row.lora is False):

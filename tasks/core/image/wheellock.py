@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import console
-from ..recipe import Recipe
+from ..recipe import Recipe, present
 from ..sources import lockfile
 from . import bases, wheels
 
@@ -58,6 +58,6 @@ def update(recipe: Recipe) -> None:
 
 def _asked(recipe: Recipe) -> dict[str, Any]:
     """Return the question that a lock answers."""
-    assert recipe.image is not None
-    python = {"python": recipe.image.python} if recipe.image.python else {}
-    return {"base": recipe.image.base, "packages": list(recipe.image.pip), **python}
+    image = present(recipe.image)
+    python = {"python": image.python} if image.python else {}
+    return {"base": image.base, "packages": list(image.pip), **python}

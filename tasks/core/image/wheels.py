@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import console
 from ..errors import UserError
-from ..recipe import Recipe
+from ..recipe import Recipe, present
 from . import versions
 
 if TYPE_CHECKING:
@@ -42,9 +42,8 @@ def missing(recipe: Recipe) -> list[str]:
 
     A package with a version is always added: the base's may be another.
     """
-    assert recipe.image is not None
     has = _provided(recipe)
-    return [package for package in recipe.image.pip if package.lower() not in has]
+    return [package for package in present(recipe.image).pip if package.lower() not in has]
 
 
 def provided(recipe: Recipe) -> set[str]:
@@ -58,15 +57,15 @@ def python(recipe: Recipe, base: oci.Image | None) -> str:
     Raises:
         UserError: nothing tells it.
     """
-    assert recipe.image is not None
-    if recipe.image.python:
-        return recipe.image.python
+    image = present(recipe.image)
+    if image.python:
+        return image.python
     lines = ((base.config.get("config") or {}).get("Env") or []) if base else []
     environ = dict(line.split("=", 1) for line in lines if "=" in line)
     told = re.match(r"3\.\d+", environ.get("PYTHON_VERSION", ""))
     if told:
         return told[0]
-    version = versions.of_image(recipe.image.base)
+    version = versions.of_image(image.base)
     if version and version < PYTHON_310:
         return "3.10"
     raise UserError(
@@ -141,6 +140,5 @@ def normal(package: str) -> str:
 
 
 def _provided(recipe: Recipe) -> set[str]:
-    assert recipe.image is not None
-    version = versions.of_image(recipe.image.base)
+    version = versions.of_image(present(recipe.image).base)
     return {name for name, first in PROVIDED.items() if version and version >= first}

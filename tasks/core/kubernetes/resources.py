@@ -7,7 +7,7 @@ from math import ceil
 from pathlib import Path
 
 from .. import paths
-from ..recipe import Recipe
+from ..recipe import Recipe, present
 from ..sources import lockfile
 
 GB = 1_000_000_000
@@ -31,8 +31,7 @@ class Resources:
 
 def of(recipe: Recipe) -> Resources:
     """Return what the recipe says; for the rest, weights and a fifth for the cache of chats."""
-    assert recipe.onboard is not None
-    own, size = recipe.onboard, weights(recipe) or UNKNOWN
+    own, size = present(recipe.onboard), weights(recipe) or UNKNOWN
     return Resources(
         own.gpus,
         own.gpu_memory or ceil(1.2 * size / GB / own.gpus) + BESIDE_GPU,

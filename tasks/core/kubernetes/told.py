@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from ..recipe import Recipe
+from ..recipe import Recipe, present
 from .resources import Resources
 
 Object = dict[str, Any]
@@ -52,8 +52,8 @@ def secret(recipe: Recipe) -> str:
 
 def uri(recipe: Recipe) -> str:
     """Return where the model's files lie in S3."""
-    assert recipe.upload is not None
-    parts = [recipe.upload.bucket, recipe.upload.prefix, recipe.name]
+    asked = present(recipe.upload)
+    parts = [asked.bucket, asked.prefix, recipe.name]
     return f"s3://{'/'.join(part for part in parts if part)}/"
 
 

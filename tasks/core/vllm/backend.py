@@ -9,7 +9,7 @@ from typing import Any
 from .. import paths, settings
 from ..engine import manifest
 from ..engine.manifest import Manifest
-from ..recipe import Recipe
+from ..recipe import Recipe, present
 from ..serving import servers, serving, starting
 from ..serving.serving import Place
 from . import server
@@ -58,7 +58,7 @@ def serve(recipe: Recipe, at: Place, folder: Path, receipt: Manifest | None) -> 
                 at, {content}, lambda extras: server.start(recipe, at, extras), there, "/health"
             )
         listed = models(there)
-        uid = server.serve(recipe).name or recipe.name
+        uid = present(recipe.serve).name or recipe.name
         if uid not in listed:
             command = shlex.join(["vllm", "serve", "MODEL", *server.arguments(recipe)])
             raise there.fault(f"serves {', '.join(listed)}, not '{uid}'; start it as `{command}`")

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from .. import catalog, paths, settings
 from ..errors import UserError
 from ..image import versions
-from ..recipe import Recipe
-from ..sections import Serve
+from ..recipe import Recipe, present
 from ..serving import container, servers, serving
 from ..serving.serving import Place
 from ..serving.starting import Start
@@ -18,12 +17,6 @@ from ..toolchains import toolchain
 PORT = 8000
 # The first vLLM with --enable-auto-tool-choice.
 TOOLS = (0, 6, 0)
-
-
-def serve(recipe: Recipe) -> Serve:
-    """Return the recipe's serve part; only recipes that have one get here."""
-    assert recipe.serve is not None
-    return recipe.serve
 
 
 def start(recipe: Recipe, at: Place, extras: Sequence[str]) -> Start:
@@ -57,7 +50,7 @@ def start(recipe: Recipe, at: Place, extras: Sequence[str]) -> Start:
 
 def arguments(recipe: Recipe) -> list[str]:
     """Return vLLM's options beyond those that an image of ours has in its entrypoint."""
-    asked, parser = serve(recipe), tool_parser(recipe)
+    asked, parser = present(recipe.serve), tool_parser(recipe)
     if asked.weights == "adapter":
         raise UserError(
             f"{recipe.file}: serve.weights: an adapter apart is for Xinference; take the key out, "
@@ -77,7 +70,8 @@ def tool_parser(recipe: Recipe) -> str | None:
 
     What a vLLM that is there was started with is not known, so there the recipe has to say it.
     """
-    given = serve(recipe).tool_parser or (recipe.image.tool_parser if recipe.image else None)
+    images = recipe.image.tool_parser if recipe.image else None
+    given = present(recipe.serve).tool_parser or images
     way = serving.way("vllm")
     if given or way == "endpoint":
         return given

@@ -9,7 +9,7 @@ from .. import catalog, identity, paths, settings
 from ..engine import manifest
 from ..engine.manifest import Manifest
 from ..errors import UserError
-from ..recipe import Recipe
+from ..recipe import Recipe, present
 from ..serving import servers, serving, starting
 from ..serving.serving import Place
 from . import registration, server
@@ -47,7 +47,7 @@ def depends(recipe: Recipe) -> dict[str, Any]:
 
 def stages(recipe: Recipe) -> list[str]:
     """Return the stages whose folders are served: the model's, or the base's and the adapter's."""
-    apart = registration.serve(recipe).weights == "adapter" and recipe.tuned
+    apart = present(recipe.serve).weights == "adapter" and recipe.tuned
     return ["base", "adapter"] if apart else [recipe.weights]
 
 
@@ -71,7 +71,7 @@ def serve(recipe: Recipe, at: Place, folder: Path, receipt: Manifest | None) -> 
     from .client import Client
 
     weights, *adapters = (paths.output(recipe.name, stage) for stage in stages(recipe))
-    asked = registration.serve(recipe)
+    asked = present(recipe.serve)
     own = recipe.beside(asked.chat_template) if asked.chat_template else None
     wanted = _registration(recipe, at, chatmodel.read(weights, own), weights)
     launch = models.launch_values(recipe, at, wanted["model_specs"][0])

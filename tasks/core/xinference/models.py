@@ -14,7 +14,7 @@ from typing import Any
 from .. import console, paths, settings
 from ..engine.manifest import Manifest
 from ..errors import UserError
-from ..recipe import Recipe
+from ..recipe import Recipe, present
 from ..serving import daemon
 from ..serving.serving import Place
 from . import registering, registration
@@ -28,7 +28,7 @@ def launch_values(recipe: Recipe, at: Place, spec: Mapping[str, Any]) -> Values:
     Args:
         spec: the registration's only model_spec.
     """
-    asked = registration.serve(recipe)
+    asked = present(recipe.serve)
     names = ("model_format", "model_size_in_billions", "quantization")
     devices = [int(d) for d in settings.current().serve_devices.split(",") if d.strip().isdigit()]
     return {
@@ -109,7 +109,7 @@ def remove(there: Client, recipe: Recipe, receipt: Manifest | None) -> list[str]
         UserError: the last run made one, and yet it bears another recipe's mark.
     """
     facts = receipt.facts if receipt else {}
-    asked = registration.serve(recipe)
+    asked = present(recipe.serve)
     uid = facts.get("uid") or asked.name or recipe.name
     name = facts.get("model_name") or registration.model_name(recipe)
     lines, running, registered = [], there.running(uid), there.registration(name)

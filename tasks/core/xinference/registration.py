@@ -8,8 +8,7 @@ from typing import Any
 from .. import identity, paths
 from ..engine import manifest
 from ..errors import UserError, nearest
-from ..recipe import Recipe
-from ..sections import Serve
+from ..recipe import Recipe, present
 from ..serving.chatmodel import ChatModel
 
 # Xinference 4.1.0 takes tool calls apart for models of a family that it has built in, and parsers
@@ -36,15 +35,9 @@ PARSERS = {
 MARK = re.compile(r"modelwright:(?P<model>\S+)@(?P<digest>[0-9a-f]{12})(?:/(?P<owner>\S+))?$")
 
 
-def serve(recipe: Recipe) -> Serve:
-    """Return the recipe's serve part; only recipes that have one get here."""
-    assert recipe.serve is not None
-    return recipe.serve
-
-
 def model_name(recipe: Recipe) -> str:
     """Return the name that the model is registered under."""
-    return serve(recipe).model_name or recipe.name
+    return present(recipe.serve).model_name or recipe.name
 
 
 def tool_parser(recipe: Recipe, known: str | None) -> str | None:
@@ -56,7 +49,7 @@ def tool_parser(recipe: Recipe, known: str | None) -> str | None:
     Raises:
         UserError: Xinference has no such parser; an unknown one it would take in silence.
     """
-    given = serve(recipe).tool_parser
+    given = present(recipe.serve).tool_parser
     if given and given not in FAMILIES:
         guess = nearest(given, FAMILIES) or f"; known: {', '.join(FAMILIES)}"
         at = f"{recipe.file}: serve.tool_parser"
@@ -70,7 +63,7 @@ def size(recipe: Recipe, parameters: int) -> int | str:
     Raises:
         UserError: neither the recipe nor the weights tell.
     """
-    given = serve(recipe).size
+    given = present(recipe.serve).size
     if not given and not parameters:
         raise UserError(
             f"{recipe.file}: serve.size: the weights do not tell how large the model is; give the "
@@ -93,7 +86,7 @@ def version2(
     Args:
         uri: the model's folder as the server sees it.
     """
-    asked = serve(recipe)
+    asked = present(recipe.serve)
     family = asked.family or FAMILIES.get(parser or "") or model_name(recipe)
     return {
         "version": 2,
