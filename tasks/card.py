@@ -64,7 +64,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     facts = {
         stage: receipt.facts
         for stage in ("base", *_made_from(recipe), "merge")
-        if (receipt := manifest.read(paths.manifest(recipe.name, stage)))
+        if (receipt := manifest.of(recipe.name, stage))
     }
     values = modelcard.variables(recipe, facts)
     text = render.text(TEMPLATE, header=modelcard.header(recipe, values), **values)

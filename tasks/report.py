@@ -72,7 +72,7 @@ def key(recipe: Recipe) -> dict[str, Any]:
 
 def receipts(recipe: Recipe) -> dict[str, manifest.Manifest]:
     """Return the receipts that there are, in the order of the stages."""
-    read = ((name, manifest.read(paths.manifest(recipe.name, name))) for name in told_of(recipe))
+    read = ((name, manifest.of(recipe.name, name)) for name in told_of(recipe))
     return {name: receipt for name, receipt in read if receipt}
 
 

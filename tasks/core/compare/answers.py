@@ -48,7 +48,7 @@ def _right(receipt: Manifest | None) -> dict[str, bool]:
 def _report(receipt: Manifest) -> dict[str, Any] | None:
     """Return what an evaluation reported, from the build folder or from the store."""
     digest = next((file.digest for file in receipt.files if file.path == "report.json"), "")
-    there = manifest.read(paths.manifest(receipt.model, "evaluate"))
+    there = manifest.of(receipt.model, "evaluate")
     folder = paths.output(receipt.model, "evaluate")
     is_now = there is not None and there.key == receipt.key
     try:

@@ -30,7 +30,7 @@ def build(stages: Sequence[str], model: str, name: str) -> Build:
         LoadError: nothing was built, or no result or more than one has such a key.
     """
     if name == NOW:
-        found = {stage: manifest.read(paths.manifest(model, stage)) for stage in stages}
+        found = {stage: manifest.of(model, stage) for stage in stages}
         there = {stage: receipt for stage, receipt in found.items() if receipt}
         if not there:
             raise LoadError([f"{paths.build() / model}: nothing was built; `doit {model}` does"])

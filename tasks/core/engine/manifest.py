@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import paths
 from . import digests
 
 NAME = "manifest.json"
@@ -84,6 +85,11 @@ def key_of(stage: str, inputs: Mapping[str, Any]) -> str:
 # By path: the state of the file when it was read, and what it held.  A build that looks at a
 # hundred models asks for each manifest ten times.
 _known: dict[Path, tuple[digests.State, Manifest | None]] = {}
+
+
+def of(model: str, stage: str) -> Manifest | None:
+    """Return the manifest of a stage's result in the build folder, or None as `read` does."""
+    return read(paths.manifest(model, stage))
 
 
 def read(path: Path) -> Manifest | None:

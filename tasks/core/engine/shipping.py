@@ -79,7 +79,7 @@ def unship(stages: Mapping[str, Stage], recipe: Recipe) -> TaskFailed | None:
 
 
 def _undo(name: str, stage: Stage, recipe: Recipe) -> None:
-    receipt = manifest.read(paths.manifest(recipe.name, name))
+    receipt = manifest.of(recipe.name, name)
     undo = getattr(stage, "undo", None)
     if undo is None:
         if receipt:

@@ -76,7 +76,7 @@ def _kind(name: str) -> str:
 
 
 def _config(recipe: Recipe, layers: list[oci.Descriptor]) -> dict[str, Any]:
-    receipt = manifest.read(paths.manifest(recipe.name, recipe.weights))
+    receipt = manifest.of(recipe.name, recipe.weights)
     facts = receipt.facts if receipt else {}
     precision = {"precision": facts["dtype"]} if "dtype" in facts else {}
     return {

@@ -54,7 +54,7 @@ def steps(stages: Mapping[str, Stage], recipe: Recipe, fresh: Collection[str] = 
     found: dict[str, Step] = {}
     for name, stage in stages.items():
         before = inputs.stages_before(stage, recipe)
-        receipt = manifest.read(paths.manifest(recipe.name, name))
+        receipt = manifest.of(recipe.name, name)
         earlier = [found[each] for each in before if each in found]
         doubtful = None if name in fresh else receipt
         reasons = list(_reasons(name, stage, recipe, doubtful, earlier)) if doubtful else []

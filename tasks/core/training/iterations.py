@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from math import ceil
 
-from .. import paths
 from ..engine import manifest
 from ..recipe import Recipe
 from ..sections import Train
@@ -15,7 +14,7 @@ def most(recipe: Recipe, train: Train) -> int | None:
 
     xtuner drops rows of which nothing is learned, so that it may be some less.
     """
-    receipt = manifest.read(paths.manifest(recipe.name, "convert"))
+    receipt = manifest.of(recipe.name, "convert")
     if receipt is None or train.max_epochs is None or train.pack_to_max_length:
         return None
     ranks = train.launch.devices // train.sequence_parallel_size
