@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from ..engine import whole
 from ..training import checkpoints, trainlog
 from ..training.trainlog import Record
 
@@ -43,9 +44,7 @@ class History:
         shutil.copyfile(self.path, path)
 
     def _write(self) -> None:
-        aside = self.path.with_suffix(".new")
-        aside.write_text("".join(record.json() for record in self.records), encoding="utf-8")
-        aside.replace(self.path)
+        whole.write(self.path, "".join(record.json() for record in self.records))
 
 
 def _earlier(path: Path, folder: Path) -> list[Record]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import paths
+from ..engine import whole
 from ..engine.stage import Stage
 from ..recipe import Recipe
 from . import content, page, state
@@ -25,7 +26,7 @@ def write(told_of: Callable[[Recipe], Mapping[str, Stage]], recipes: Sequence[Re
     rows = [row(told_of(recipe), recipe) for recipe in recipes]
     built = sum(row["kind"] != "not-built" for row in rows)
     path = paths.build() / page.NAME
-    page.put(path, page.html(TEMPLATE, models=rows, built=built))
+    whole.write(path, page.html(TEMPLATE, models=rows, built=built))
     return path
 
 

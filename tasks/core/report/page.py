@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import paths, render
-from ..engine import digests, lock, manifest
+from ..engine import digests, lock, manifest, whole
 from ..engine.stage import Stage, known_fresh
 from ..recipe import Recipe
 from . import answers, content, costs, curves, reproduce, state
@@ -31,7 +31,7 @@ def write(stages: Mapping[str, Stage], recipe: Recipe) -> Path:
     text = html(TEMPLATE, **content.variables(recipe, steps), stamp=stamp(recipe, steps))
     path = paths.output(recipe.name, state.TELLS) / NAME
     with lock.held(recipe.name, state.TELLS):
-        put(path, text)
+        whole.write(path, text)
     return path
 
 
@@ -73,14 +73,6 @@ def html(template: str, **values: Any) -> str:
         f"script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
     )
     return render.text(template, style=style, script=script, policy=policy, **values)
-
-
-def put(path: Path, text: str) -> None:
-    """Write a page whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.new")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
 
 
 def _hash(text: str) -> str:
