@@ -5,18 +5,20 @@ from __future__ import annotations
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from ..errors import UserError
-from ..sections import Source
+from ..sections import Base, Source
 from . import downloads, fetched, transfer
 from . import source as sources
 from .transfer import Remote
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+# What macOS adds to the zips that it makes.
+FINDER = "__MACOSX/"
 Open = Callable[[], IO[bytes]]
 
 
@@ -69,16 +71,29 @@ def unpack(archive: Path, source: Source, folder: Path) -> None:
     label = source.label.partition("?")[0]
     try:
         with _members(archive, label) as members:
-            for name in members.files:
+            files = _below_top(members.files) if isinstance(source, Base) else members.files
+            for name in (*members.files, *files):
                 sources.check_name(name, label)
-            for name in sources.selected(source, sorted(members.files)):
+            for name in sources.selected(source, sorted(files)):
                 place = folder / name
                 place.parent.mkdir(parents=True, exist_ok=True)
-                with members.files[name]() as content, place.open("wb") as file:
+                with files[name]() as content, place.open("wb") as file:
                     while block := content.read(1 << 20):
                         file.write(block)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
         raise UserError(f"{label}: no archive that can be read ({error})") from None
+
+
+def _below_top(files: Mapping[str, Open]) -> dict[str, Open]:
+    """Return a model's files by their names below the one folder that all are in, if there is one.
+
+    Our own archives have it, named after the model.
+    """
+    found = {name: read for name, read in files.items() if not name.startswith(FINDER)}
+    top, _, _ = next(iter(found), "").partition("/")
+    if not all(name.startswith(f"{top}/") for name in found):
+        return found
+    return {name.removeprefix(f"{top}/"): read for name, read in found.items()}
 
 
 class _members:  # noqa: N801  # used as a function

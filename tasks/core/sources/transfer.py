@@ -6,7 +6,7 @@ The requests are huggingface_hub's, whatever the server.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,25 +46,49 @@ def transfer(remote: Remote, partial: Path, headers: Mapping[str, str], progress
         UserError: the server sends other bytes than it promised.
     """
     for _ in range(2):
-        with partial.open("ab+") as file:
-            if file.seek(0, os.SEEK_END) > remote.size:
-                file.truncate(0)
-            sink = Sink(file, remote, progress)
-            progress.add(file.tell())
-            try:
-                _stream(remote, sink, headers, progress)
-            finally:
-                sink.close()
-            file.flush()
-            os.fsync(file.fileno())
-        if sink.hasher.agrees:
-            return f"sha256:{sink.hasher.sha256.hexdigest()}"
-        partial.unlink()
-        progress.done -= remote.size
+        digest = _write(remote, partial, progress, lambda s: _stream(remote, s, headers, progress))
+        if digest:
+            return digest
     raise UserError(
         f"{remote.path}: the server sent other bytes than those with {remote.digest}, twice; "
         "ask its owner, or take another mirror"
     )
+
+
+def copy(found: Path, remote: Remote, partial: Path, progress: Progress) -> str | None:
+    """Copy a file of another disk; return its sha256, or None if it is not the one."""
+    if found.stat().st_size != remote.size:
+        return None
+
+    def read(sink: Sink) -> None:
+        with found.open("rb") as file:
+            file.seek(sink.tell())
+            while block := file.read(BLOCK):
+                sink.write(block)
+
+    return _write(remote, partial, progress, read)
+
+
+def _write(
+    remote: Remote, partial: Path, progress: Progress, rest: Callable[[Sink], None]
+) -> str | None:
+    """Write a file, going on where it ends; return its sha256, None if it turned out wrong."""
+    with partial.open("ab+") as file:
+        if file.seek(0, os.SEEK_END) > remote.size:
+            file.truncate(0)
+        sink = Sink(file, remote, progress)
+        progress.add(file.tell())
+        try:
+            rest(sink)
+        finally:
+            sink.close()
+        file.flush()
+        os.fsync(file.fileno())
+    if sink.hasher.agrees:
+        return f"sha256:{sink.hasher.sha256.hexdigest()}"
+    partial.unlink()
+    progress.done -= remote.size
+    return None
 
 
 def head(url: str, headers: Mapping[str, str], most: int) -> bytes:

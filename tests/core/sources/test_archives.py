@@ -7,17 +7,18 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tasks import data
+from tasks import archive, base, data
 from tasks.core import paths
 from tasks.core.engine import digests, stage
 from tasks.core.errors import LoadError
 from tasks.core.sources import archives
 from tests.conftest import Project
-from tests.core.sources.test_hub import content
+from tests.core.sources.test_hub import content, model
 from tests.services import web
 from tests.services.web import Web
 
@@ -48,6 +49,13 @@ def tarred(files: dict[str, bytes], kind: bytes = tarfile.REGTYPE, mode: str = "
             info.size, info.type, info.linkname = len(value), kind, "/etc/passwd"
             archive.addfile(info, io.BytesIO(value))
     return packed.getvalue()
+
+
+def build_base(project: Project, served: Web, name: str, packed: bytes) -> str:
+    served.pages[f"/{name}"] = packed
+    text = f"base: {{http: '{served.url}/{name}', digest: '{digests.of_bytes(packed)}'}}\n"
+    failed = stage.act("base", base, project.recipe("m", text))
+    return str(failed.message) if failed else ""
 
 
 def build(
@@ -118,6 +126,49 @@ def test_two_builds_at_once_may_take_different_files_from_one_archive(
         others[0].result()
     assert content(project.build / "first") == {"a.jsonl": FILES["a.jsonl"]}
     assert content(project.build / "second") == {"sub/b.jsonl": FILES["sub/b.jsonl"]}
+
+
+def test_a_base_is_taken_from_the_zip_that_our_own_stage_made(
+    project: Project, served: Web, tmp_path: Path
+) -> None:
+    files = {name: value for name, value in model().items() if not name.startswith(".")}
+    for name, value in files.items():
+        (tmp_path / "model" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "model" / name).write_bytes(value)
+    archive.pack(tmp_path / "model", tmp_path / "merged.zip", "llama")
+    assert build_base(project, served, "merged.zip", (tmp_path / "merged.zip").read_bytes()) == ""
+    assert content(paths.output("m", "base")) == files
+
+
+def test_of_a_base_the_one_folder_that_all_is_in_is_taken_off(
+    project: Project, served: Web
+) -> None:
+    files = {
+        "config.json": model()["config.json"],
+        "model.safetensors": model()["model.safetensors"],
+    }
+    packed = {f"merged/{name}": value for name, value in files.items()}
+    finder = {"__MACOSX/merged/._config.json": b"x", **packed}
+    for name, made in (("m.zip", zipped(finder)), ("m.tar", tarred(packed, mode="w:"))):
+        assert build_base(project, served, name, made) == ""
+        assert content(paths.output("m", "base")) == files
+
+
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [
+        ("m/../../x", "m/../../x"),
+        ("m//etc/x", "m//etc/x"),
+        ("/m/x", "/m/x"),
+        ("m/manifest.json", "manifest.json"),
+    ],
+)
+def test_no_name_misleads_once_the_one_folder_is_off(
+    project: Project, served: Web, name: str, called: str
+) -> None:
+    packed = zipped({"m/config.json": b"{}", name: b"x"})
+    assert f"a file is called {called!r}" in build_base(project, served, "m.zip", packed)
+    assert not paths.output("m", "base").exists()
 
 
 @pytest.mark.parametrize(
