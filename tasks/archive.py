@@ -10,6 +10,8 @@ read once.
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
@@ -17,7 +19,9 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 from .core import console, paths
 from .core.engine import digests
 from .core.engine.stage import Facts, TaskDict
-from .core.model import modelfiles
+from .core.errors import UserError
+from .core.model import ahead, modelfiles
+from .core.model.ahead import Job
 from .core.recipe import Recipe
 
 VERSION = 2
@@ -25,6 +29,7 @@ VERSION = 2
 NAME = "merged.zip"
 EARLIEST = (1980, 1, 1, 0, 0, 0)
 UNIX = 3
+PIECE = 1 << 21
 
 
 def wanted(recipe: Recipe) -> bool:
@@ -71,10 +76,27 @@ def pack(model: Path, archive: Path, name: str) -> int:
         for each in names:
             console.status(f"packing {each}")
             path = model / each
-            size = path.stat().st_size
-            with zipped.open(entry(f"{name}/{each}", size), "w") as content:
-                for piece in modelfiles.pieces(path, size):
+            state = digests.state_of(path)
+            with zipped.open(entry(f"{name}/{each}", state[2]), "w") as content:
+                for piece in ahead.filled(_pieces(path, state[2]), target.lend):
                     content.write(piece)
+            if digests.state_of(path) != state:
+                raise _changed(path)
     digests.remember(archive, target.digest)
     console.clear()
     return len(names)
+
+
+def _pieces(path: Path, size: int) -> Iterator[Job]:
+    """Yield what reads a file, piece by piece."""
+    for start in range(0, size, PIECE):
+        yield Job(min(PIECE, size - start), partial(_read, path, start))
+
+
+def _read(path: Path, start: int, room: memoryview) -> None:
+    if ahead.read(path, start, room) < len(room):
+        raise _changed(path)
+
+
+def _changed(path: Path) -> UserError:
+    return UserError(f"{path}: changed while it was read; run again when it is at rest")

@@ -38,7 +38,7 @@ def settle(recipe: Recipe) -> None:
     Raises:
         UserError: the one that is there is not as it was rendered.
     """
-    receipt = manifest.read(paths.manifest(recipe.name, "config"))
+    receipt = manifest.of(recipe.name, "config")
     path = paths.output(recipe.name, "config") / "config.py"
     if receipt and path.is_file() and not manifest.intact(receipt, path.parent):
         raise UserError(

@@ -119,7 +119,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
 
 
 def _receipt(recipe: Recipe) -> Manifest | None:
-    return manifest.read(paths.manifest(recipe.name, "serve"))
+    return manifest.of(recipe.name, "serve")
 
 
 def _made_by(recipe: Recipe, receipt: Manifest | None) -> Any:

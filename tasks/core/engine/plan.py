@@ -78,7 +78,8 @@ class Planner:
         key = manifest.key_of(name, new)
         stored = store.look_up(name, key) if getattr(stage, "STORED", True) else None
         if stored and not unknown:
-            return self._note(name, recipe, RESTORE, reasons, stored.content)
+            kept = reasons if old else ["the store has it"]
+            return self._note(name, recipe, RESTORE, kept, stored.content)
         forecast = getattr(stage, "forecast", None)
         content = cache(partial(forecast, recipe)) if forecast else None
         reused = self._reused(stage, recipe, before)
