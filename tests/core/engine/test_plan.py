@@ -114,6 +114,34 @@ def test_a_value_that_was_built_before_is_restored(recipe: Recipe) -> None:
     ]
 
 
+def test_what_was_cleaned_away_was_built_and_is_restored(recipe: Recipe) -> None:
+    """It was `restore`, and `never built`, once."""
+    build(chain(lr=1), recipe)
+    for name in chain():
+        stage.clean(name, recipe)
+    assert verdicts(planned(chain(lr=1), recipe)) == [(RESTORE, ["the store has it"])] * 2
+
+
+def test_a_forecast_is_asked_for_where_it_can_tell_something(recipe: Recipe) -> None:
+    class Told(Forecasting):
+        asked = 0
+
+        def forecast(self, recipe: Recipe) -> str:
+            self.asked += 1
+            return super().forecast(recipe)
+
+    def stages() -> dict[str, stage.Stage]:
+        return {"base": Made(), "config": Told(), "train": Made(before=("base", "config"))}
+
+    never = stages()
+    planned(never, recipe)
+    assert never["config"].asked == 0  # type: ignore[attr-defined]
+    build(stages(), recipe)
+    stale = {**stages(), "config": Told({"lr": 2})}
+    assert planned(stale, recipe)[2].verdict == RUN
+    assert stale["config"].asked == 1  # type: ignore[attr-defined]
+
+
 def test_a_content_that_is_known_beforehand_spares_what_comes_after(recipe: Recipe) -> None:
     def stages(lr: int) -> dict[str, stage.Stage]:
         return {"base": Forecasting({"lr": lr}), "merge": Made(before=("base",))}
