@@ -1,4 +1,4 @@
-"""Time a build that finds nothing to do, beside DVC and Snakemake on an equal graph.
+"""Time a build that finds nothing to do, beside DVC and Snakemake on an equal graph, and our looks.
 
     python -m tests.bench.noop [MODELS ...]
 
@@ -57,6 +57,8 @@ def measure(folder: Path, size: int, slow: set[str]) -> int:
     show("doit alone, all looked at", [sys.executable, "-m", "doit", *models], paths.ROOT)
     run(command, paths.ROOT)
     show("./doitw again", command, paths.ROOT)
+    for words in (["list"], ["plan", models[-1]], ["why", f"train:{models[-1]}"]):
+        show(f"./doitw {words[0]}", ["./doitw", *words], paths.ROOT)
     for tool, prepare in (("snakemake", snakemake), ("dvc", dvc)):
         if shutil.which(tool) and tool not in slow:
             place = folder / tool
