@@ -8,7 +8,6 @@ import os
 import stat
 import subprocess
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ import pytest
 from tasks import archive
 from tasks.core.engine import digests
 from tasks.core.errors import UserError
-from tasks.core.model import hashedfile, modelfiles
+from tasks.core.model import ahead, hashedfile, modelfiles
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
 
@@ -115,11 +114,10 @@ def test_a_failure_is_told_once(
 def test_a_file_that_changes_meanwhile_is_told(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def changing(path: Path, size: int) -> Iterator[bytes]:
-        yield b"{"
-        raise UserError(f"{path}: changed while it was read")
+    def cut(path: Path, start: int, room: memoryview) -> int:
+        return len(room) - 1
 
-    monkeypatch.setattr(modelfiles, "pieces", changing)
+    monkeypatch.setattr(ahead, "read", cut)
     with pytest.raises(UserError, match=r"config\.json: changed"):
         packed(recipe, tmp_path / "out")
 

@@ -13,12 +13,10 @@ import hashlib
 import mmap
 import os
 from collections import deque
-from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from . import ahead
-from .ahead import Job
 
 # Places and lengths of direct writes must be multiples of a disk's block; no disk has larger ones.
 ALIGNED = 4096
@@ -79,23 +77,17 @@ class HashedFile:
         return f"sha256:{self._sha.hexdigest()}"
 
     def write(self, data: bytes | memoryview) -> int:
-        """Write and hash some bytes; afterwards their memory may be used again."""
-        self._lend(len(data))[:] = data
+        """Write and hash some bytes; afterwards their memory may be used again.
+
+        What lies in memory that was lent is not copied.  Pieces are written in the order in which
+        their memory was lent.
+        """
+        if not self._lent or memoryview(data).obj is not self._lent[0][0].memory.obj:
+            self.lend(len(data))[:] = data
         self._pass_on()
         return len(data)
 
-    def fill(self, jobs: Iterable[Job]) -> None:
-        """Write and hash what each job fills, in order."""
-        for _ in ahead.filled(jobs, self._lend):
-            self._pass_on()
-
-    def tell(self) -> int:
-        return self._size
-
-    def flush(self) -> None:
-        """Do nothing: what is not written yet is written at the end."""
-
-    def _lend(self, size: int) -> memoryview:
+    def lend(self, size: int) -> memoryview:
         """Return memory for the next piece."""
         room = self._rooms.popleft()
         piece = room.take(self._promised % ALIGNED, size)
@@ -103,8 +95,14 @@ class HashedFile:
         self._promised += size
         return piece
 
+    def tell(self) -> int:
+        return self._size
+
+    def flush(self) -> None:
+        """Do nothing: what is not written yet is written at the end."""
+
     def _pass_on(self) -> None:
-        """Let the next piece, which is filled, be hashed and written."""
+        """Let the piece whose memory was lent first be hashed and written."""
         room, size = self._lent.popleft()
         start, end = len(self._rest), len(self._rest) + size
         whole = end // ALIGNED * ALIGNED

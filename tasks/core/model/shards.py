@@ -117,18 +117,15 @@ def write(
     head = safetensors.header(ordered, {"format": "pt", **metadata})
     with HashedFile(path) as file:
         file.write(head)
-        file.fill(_until(stop, (job for output in ordered for job in pieces(output))))
+        jobs = (job for output in ordered for job in pieces(output))
+        for piece in ahead.filled(jobs, file.lend):
+            if stop and stop.is_set():
+                raise CancelledError
+            file.write(piece)
     written, expected = path.stat().st_size, len(head) + sum(output.size for output in ordered)
     if written != expected:
         raise UserError(f"{path}: {written} bytes were written, not {expected}; a fault of ours")
     digests.remember(path, file.digest)
-
-
-def _until(stop: threading.Event | None, jobs: Iterable[Job]) -> Iterator[Job]:
-    for job in jobs:
-        if stop and stop.is_set():
-            raise CancelledError
-        yield job
 
 
 def pieces(output: Output) -> Iterator[Job]:

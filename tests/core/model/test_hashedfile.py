@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tasks.core.engine import digests
-from tasks.core.model import hashedfile
+from tasks.core.model import ahead, hashedfile
 from tasks.core.model.ahead import Job
 from tasks.core.model.hashedfile import HashedFile
 
@@ -48,7 +48,8 @@ def test_what_is_written_is_there_and_its_digest_known(
     with HashedFile(tmp_path / "f") as file:
         for piece in pieces[filled:]:
             file.write(piece)
-        file.fill(job(piece) for piece in pieces[:filled])
+        for room in ahead.filled(map(job, pieces[:filled]), file.lend):
+            file.write(room)
         assert file.tell() == sum(sizes)
     pieces = pieces[filled:] + pieces[:filled]
     assert (tmp_path / "f").read_bytes() == b"".join(pieces)
@@ -69,7 +70,8 @@ def test_memory_does_not_grow_with_what_is_written(tmp_path: Path) -> None:
         rooms.add(id(room.obj))
 
     with HashedFile(tmp_path / "f") as file:
-        file.fill(Job(9000, fill) for _ in range(100))
+        for room in ahead.filled([Job(9000, fill)] * 100, file.lend):
+            file.write(room)
     assert len(rooms) <= hashedfile.ROOMS
 
 
