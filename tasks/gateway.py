@@ -19,7 +19,7 @@ from .core.engine.manifest import Manifest
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.recipe import Recipe, present
-from .core.serving.address import address
+from .core.web.address import address
 
 if TYPE_CHECKING:
     from .core.gateways import Channel, Gateway
@@ -165,9 +165,9 @@ def undo(recipe: Recipe, receipt: Manifest | None) -> list[str]:
 def _gateway(recipe: Recipe, timeout: float | None = None) -> Gateway:
     """Return the gateway of the settings, which knows this recipe's channels."""
     from .core import gateways
-    from .core.serving import webapi
+    from .core.web import api
 
-    return gateways.connect(timeout or webapi.PATIENT, identity.named(recipe))
+    return gateways.connect(timeout or api.PATIENT, identity.named(recipe))
 
 
 def _start(recipe: Recipe) -> None:

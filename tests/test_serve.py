@@ -11,7 +11,7 @@ from tasks import STAGES, serve
 from tasks.core import identity
 from tasks.core.engine import manifest, plan, stage
 from tasks.core.errors import UserError
-from tasks.core.serving.webapi import Answer
+from tasks.core.web.api import Answer
 from tasks.core.xinference.client import Client
 from tests.conftest import Project
 from tests.services import xinference

@@ -52,7 +52,7 @@ PARTS = (
     ("Model centre and catalogue", r"onboard\.py|core/(catalog\.py|kubernetes/.*)"),
     (
         "Containers and servers",
-        r"core/(pins|identity|serving/(address|container|webapi)|engine/shipping)\.py",
+        r"core/(pins|identity|serving/container|web/(address|api)|engine/shipping)\.py",
     ),
     ("Serving", r"(serve|compose)\.py|core/(serving|xinference|vllm)/.*"),
     ("Gateway and FastGPT", r"(gateway|app)\.py|core/(gateways|fastgpt)/.*"),

@@ -115,7 +115,7 @@ def fastgpt() -> str:
 
 def _reach(host: str) -> None:
     """See whether anybody listens: a push would try again and again."""
-    from ..serving.address import unheard
+    from ..web.address import unheard
 
     if fault := unheard(host, QUICK):
         where = settings.current().where("registry")
@@ -124,7 +124,7 @@ def _reach(host: str) -> None:
 
 def _openai(service: str, endpoint: str, name: str, key: str) -> str:
     """Ask a server for its models, by OpenAI's protocol."""
-    from ..serving.webapi import Api
+    from ..web.api import Api
 
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     where = settings.current().where(name)

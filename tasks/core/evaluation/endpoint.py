@@ -11,7 +11,7 @@ from .. import console, settings
 from ..errors import UserError
 from ..recipe import Recipe, present
 from ..sections import Evaluate
-from ..serving.webapi import Api
+from ..web.api import Api
 from . import toolcall
 from .answers import Answers
 from .prompts import Prompt

@@ -12,8 +12,8 @@ import re
 from typing import Any
 
 from ..errors import UserError
-from ..serving.webapi import PATIENT, Answer, Api, chat
 from ..settings import Settings
+from ..web.api import PATIENT, Answer, Api, chat
 from . import records
 from .flat import Flat
 from .nested import FIRST, Nested

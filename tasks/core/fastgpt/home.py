@@ -14,7 +14,7 @@ from typing import Any
 from .. import console, paths, settings
 from ..engine.journal import Journal
 from ..errors import UserError
-from ..serving.webapi import PATIENT
+from ..web.api import PATIENT
 from . import composefile, configfile, passwords
 from .client import FastGPT
 from .indatabase import InDatabase

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import console, paths
-from ..serving.address import is_loopback
 from ..settings import Settings
+from ..web.address import is_loopback
 
 NAME = ".env"
 # The rights of everybody but the owner.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..serving.webapi import Api
+from ..web.api import Api
 
 Record = dict[str, Any]
 # What a list of models never shows: it has an empty text instead.

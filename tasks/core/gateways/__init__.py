@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .. import settings
 from ..errors import UserError, nearest
-from ..serving.webapi import PATIENT
+from ..web.api import PATIENT
 from .aiproxy import AIProxy
 from .channel import Channel, Gateway, differences
 from .newapi import NewApi

@@ -11,8 +11,8 @@ import time
 from typing import Any
 
 from ..errors import UserError
-from ..serving.webapi import Answer, Api, chat
 from ..settings import Settings
+from ..web.api import Answer, Api, chat
 from .channel import MARK, NO_KEY, Channel, Fields
 
 # Any server that speaks OpenAI's protocol; the gateway adds /v1 itself.

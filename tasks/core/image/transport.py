@@ -9,7 +9,7 @@ import httpx
 
 from .. import settings
 from ..errors import UserError
-from ..serving.address import is_loopback
+from ..web.address import is_loopback
 
 TIMEOUT = httpx.Timeout(300, connect=10, write=60)
 

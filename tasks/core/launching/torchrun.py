@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable
 
 from .. import console, paths, settings
 from ..engine import pools, process
 from ..errors import UserError
+from ..web import address
 from . import environment, scripts
 from .job import Job
 
@@ -25,15 +25,11 @@ def check(job: Job) -> None:
 
 
 def _check_port(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except OSError as error:
-            raise UserError(
-                f"port {port}, where the nodes are to meet, cannot be had here "
-                f"({os.strerror(error.errno or 0)}); set MODELWRIGHT_RENDEZVOUS_PORT to a free one"
-            ) from None
+    if why := address.taken("", port):
+        raise UserError(
+            f"port {port}, where the nodes are to meet, cannot be had here ({why}); set "
+            "MODELWRIGHT_RENDEZVOUS_PORT to a free one"
+        )
 
 
 def rendezvous() -> dict[str, str]:

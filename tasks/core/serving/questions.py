@@ -9,7 +9,7 @@ from typing import Any
 
 from ..evaluation import toolcall
 from ..recipe import Recipe
-from .webapi import Answer, Api
+from ..web.api import Answer, Api
 
 ANSWERS = "answers.json"
 CHAT = [{"role": "user", "content": "Hello, who are you?"}]

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from .. import catalog, settings
 from ..errors import UserError
 from ..recipe import Recipe
-from .address import address
+from ..web.address import address
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  # known, to be refused without a password

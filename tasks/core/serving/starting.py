@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +10,12 @@ from typing import TYPE_CHECKING
 from .. import console, settings
 from ..engine import lock
 from ..errors import UserError
+from ..web import address
 from . import container, daemon, servers
 from .serving import LOOPBACK, Place, timeout
 
 if TYPE_CHECKING:
-    from .webapi import Api
+    from ..web.api import Api
 
 
 @dataclass(frozen=True)
@@ -138,14 +137,9 @@ def _refuse_taken(place: Place) -> None:
     Raises:
         UserError: the port is in use.
     """
-    family = socket.AF_INET6 if ":" in place.bind else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((place.bind, place.port))
-        except OSError as error:
-            raise UserError(
-                f"{place.bind}:{place.port}: {os.strerror(error.errno or 0)}; set "
-                "MODELWRIGHT_SERVE_PORT to a free port, or, if a server of the right kind is "
-                f"there, MODELWRIGHT_{place.kind.upper()}_ENDPOINT"
-            ) from None
+    if why := address.taken(place.bind, place.port):
+        raise UserError(
+            f"{place.bind}:{place.port}: {why}; set MODELWRIGHT_SERVE_PORT to a free port, or, if "
+            "a server of the right kind is there, "
+            f"MODELWRIGHT_{place.kind.upper()}_ENDPOINT"
+        )

@@ -94,7 +94,7 @@ def models(there: Any) -> list[str]:
 
 
 def _api(at: Place, timeout: float) -> Any:
-    from ..serving.webapi import Api
+    from ..web.api import Api
 
     headers = {"Authorization": f"Bearer {api_key()}"} if api_key() else {}
     where = "MODELWRIGHT_VLLM_ENDPOINT"

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .. import settings
-from ..serving.webapi import PATIENT, Answer, Api, refusal
+from ..web.api import PATIENT, Answer, Api, refusal
 
 # Answers of 400 and 404 begin with an address and a process that change with every start.
 ADDRESS = re.compile(r"^\[address=[^\]]*\]\s*")

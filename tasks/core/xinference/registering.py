@@ -10,7 +10,7 @@ from typing import Any
 from .. import console
 from ..recipe import Recipe
 from ..serving.serving import Place
-from ..serving.webapi import Answer
+from ..web.api import Answer
 from . import registration, server
 from .client import Client
 

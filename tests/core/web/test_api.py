@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tasks.core.errors import UserError
-from tasks.core.serving import address, webapi
-from tasks.core.serving.webapi import Api
+from tasks.core.web import address
+from tasks.core.web.api import Api, refusal
 from tests.services.jsonserver import Reply, Request, Service
 
 WHERE = "MODELWRIGHT_X_ENDPOINT"
@@ -73,7 +73,7 @@ def test_a_page_in_the_place_of_json_is_one_line(api: Api) -> None:
 
 
 def test_no_message_tells_a_secret(api: Api) -> None:
-    said = webapi.refusal(api.ask("GET", "/refused").body)
+    said = refusal(api.ask("GET", "/refused").body)
     assert SECRET in said
     assert SECRET not in api.told(said)
     assert SECRET not in str(api.fault(said))

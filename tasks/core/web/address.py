@@ -1,8 +1,9 @@
-"""Addresses of servers, as settings have them."""
+"""Addresses of servers, as settings have them, and ports of this machine."""
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from urllib.parse import urlsplit
 
@@ -50,4 +51,20 @@ def unheard(host: str, seconds: float) -> str:
         socket.create_connection((name, int(port or 443)), seconds).close()
     except (OSError, ValueError) as error:
         return str(error)
+    return ""
+
+
+def taken(host: str, port: int) -> str:
+    """Return why no server can listen at a port of this machine, or nothing.
+
+    Args:
+        host: where it would listen; nothing for everywhere.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return os.strerror(error.errno or 0)
     return ""

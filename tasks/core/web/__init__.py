@@ -1,0 +1,1 @@
+"""Other people's services: their addresses, and their JSON APIs."""
