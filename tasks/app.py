@@ -49,13 +49,13 @@ def task(recipe: Recipe) -> TaskDict:
 
 def key(recipe: Recipe) -> dict[str, Any]:
     """Return the entry, what it is held against, images, and where it goes; never a key."""
-    from .core.fastgpt import entry
+    from .core.serving import serving
 
     found = settings.current()
     return {
         "entry": values(recipe),
         "images": composefile.images(recipe),
-        "context_length": entry.context_length(recipe),
+        "context_length": serving.context_length(recipe),
         "endpoint": found.fastgpt_endpoint,
         "folder": bool(found.fastgpt_dir),
     }
@@ -114,9 +114,10 @@ def update(recipe: Recipe) -> None:
 
 def run(recipe: Recipe, folder: Path) -> Facts:
     from .core.fastgpt import configtext, entry, passwords
+    from .core.serving import serving
 
     made = values(recipe)
-    if wrong := entry.faults(recipe, made, entry.context_length(recipe)):
+    if wrong := entry.faults(recipe, made, serving.context_length(recipe)):
         raise UserError("\n".join(wrong))
     images = composefile.images(recipe)
     text = composefile.text(images)

@@ -271,6 +271,13 @@ def test_the_context_is_the_model_s_unless_said(
     assert found["maxContext"] == found["maxResponse"] == found["quoteMaxToken"] == context
 
 
+def test_an_app_is_told_no_more_tokens_than_serve_would_take(project: Project) -> None:
+    with_base(project, {"max_position_embeddings": 2048})
+    text = "base: {path: base}\nserve: {context_length: 4096}\napp: {fastgpt: {}}\n"
+    with pytest.raises(UserError, match="context_length: 4096 is more than the 2048 tokens"):
+        made(project, text)
+
+
 @pytest.mark.parametrize(
     ("architecture", "sees"),
     [("LlamaForCausalLM", False), ("LlavaForConditionalGeneration", True), ("Unheard", False)],

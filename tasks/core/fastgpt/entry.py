@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .. import catalog, paths
+from .. import catalog
 from ..engine import manifest
 from ..errors import UserError
 from ..recipe import Recipe, present
+from ..serving import serving
 
 # The document's own, where nothing tells how long the model's context is.
 CONTEXT = 8000
@@ -21,7 +22,7 @@ def entry(recipe: Recipe, model: str) -> dict[str, Any]:
         model: what the gateway's clients ask for.
     """
     given = present(recipe.app).fastgpt.model_dump(mode="json")
-    context = given["maxContext"] or context_length(recipe) or CONTEXT
+    context = given["maxContext"] or serving.context_length(recipe) or CONTEXT
     found = {
         "model": model,
         "name": recipe.name,
@@ -37,12 +38,6 @@ def entry(recipe: Recipe, model: str) -> dict[str, Any]:
     }
 
 
-def context_length(recipe: Recipe) -> int | None:
-    """Return how many tokens the served model takes: as it is served, else as it was made."""
-    served = recipe.serve.context_length if recipe.serve else None
-    return served or catalog.context_length(recipe)
-
-
 def sees(recipe: Recipe) -> bool:
     """Return whether the model's architecture reads pictures."""
     try:
@@ -53,7 +48,7 @@ def sees(recipe: Recipe) -> bool:
 
 def calls_tools(recipe: Recipe) -> bool:
     """Return whether the served model answers with OpenAI's tool calls: as `serve` found out."""
-    receipt = manifest.read(paths.manifest(recipe.name, "serve")) if recipe.serve else None
+    receipt = manifest.of(recipe.name, "serve") if recipe.serve else None
     if receipt:
         return bool(receipt.facts.get("tools"))
     return bool(recipe.image and recipe.image.tool_parser)

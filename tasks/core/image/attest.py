@@ -11,7 +11,6 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from .. import paths
 from ..engine import digests, manifest
 from ..engine.manifest import Manifest, canonical
 from ..recipe import Recipe, present
@@ -149,7 +148,7 @@ def _sources(recipe: Recipe) -> list[tuple[str, str, str, str]]:
 
 
 def _manifest(recipe: Recipe, stage: str) -> Manifest | None:
-    return manifest.read(paths.manifest(recipe.name, stage))
+    return manifest.of(recipe.name, stage)
 
 
 def _hash(digest: str) -> dict[str, str]:

@@ -133,7 +133,7 @@ def parser(recipe: Recipe) -> str | None:
 
 def _registration(recipe: Recipe, at: Place, model: ChatModel, weights: Path) -> dict[str, Any]:
     """Return the registration that the server is to have, with its mark."""
-    receipts = [manifest.read(paths.manifest(recipe.name, stage)) for stage in stages(recipe)]
+    receipts = [manifest.of(recipe.name, stage) for stage in stages(recipe)]
     content = manifest.digest_of([receipt.content for receipt in receipts if receipt])
     context = serving.context_length(recipe)
     if context is None:
