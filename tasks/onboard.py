@@ -20,8 +20,7 @@ from .core.errors import UserError
 from .core.recipe import Recipe
 
 if TYPE_CHECKING:
-    from .core.kubernetes import Facts as Told
-    from .core.kubernetes import Object
+    from .core.kubernetes import Object, Told
 
 VERSION = 2
 
@@ -106,7 +105,7 @@ def told(recipe: Recipe) -> Told:
     from .core.kubernetes import resources, runtime
 
     row, found, shown = catalog.row(recipe), settings.current(), image(recipe)
-    return kubernetes.Facts(
+    return kubernetes.Told(
         image=str(shown["reference"]) if shown else "",
         runtime=runtime.image(recipe),
         mount=mount(recipe)["path"],

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from ..recipe import Recipe
 from . import centre, workloads
-from .told import Facts, Object, name
+from .told import Object, Told, name
 
-__all__ = ["Facts", "Object", "name", "objects"]
+__all__ = ["Object", "Told", "name", "objects"]
 
 
-def objects(recipe: Recipe, facts: Facts) -> dict[str, list[Object]]:
+def objects(recipe: Recipe, told: Told) -> dict[str, list[Object]]:
     """Return the objects of each file; a way that the recipe does not ask for has no file."""
     served = workloads.service(recipe)
     made = {
-        "mount.yaml": [workloads.deployment(recipe, *workloads.mounted(facts), facts), served],
-        "modelspec.yaml": [centre.modelspec(recipe, facts)],
+        "mount.yaml": [workloads.deployment(recipe, *workloads.mounted(told), told), served],
+        "modelspec.yaml": [centre.modelspec(recipe, told)],
     }
     if _runs(recipe):
         made["image.yaml"] = [
-            workloads.deployment(recipe, facts.image, workloads.WEIGHTS, [], facts),
+            workloads.deployment(recipe, told.image, workloads.WEIGHTS, [], told),
             served,
         ]
-    if facts.image:
+    if told.image:
         made["image-volume.yaml"] = [
-            workloads.deployment(recipe, *workloads.image_volume(facts), facts),
+            workloads.deployment(recipe, *workloads.image_volume(told), told),
             served,
         ]
-    if recipe.upload and facts.endpoint:
-        made["dataset.yaml"] = [centre.dataset(recipe, facts)]
+    if recipe.upload and told.endpoint:
+        made["dataset.yaml"] = [centre.dataset(recipe, told)]
     if recipe.upload or _runs(recipe):
-        made["inferenceservice.yaml"] = [workloads.inference_service(recipe, facts)]
+        made["inferenceservice.yaml"] = [workloads.inference_service(recipe, told)]
     return dict(sorted(made.items()))
 
 

@@ -6,12 +6,12 @@ References: BaizeAI's dataset.baizeai.io/v1alpha1 Dataset and model.hydra.io/v1a
 from __future__ import annotations
 
 from ..recipe import Recipe
-from .told import Facts, Object, labels, name, secret, uri
+from .told import Object, Told, labels, name, secret, uri
 
 
-def dataset(recipe: Recipe, facts: Facts) -> Object:
+def dataset(recipe: Recipe, told: Told) -> Object:
     """Return the Dataset that copies the bucket's folder onto a volume; keys are in a Secret."""
-    options = {"provider": "MINIO", "endpoint": facts.endpoint, "region": facts.region}
+    options = {"provider": "MINIO", "endpoint": told.endpoint, "region": told.region}
     return {
         "apiVersion": "dataset.baizeai.io/v1alpha1",
         "kind": "Dataset",
@@ -25,20 +25,20 @@ def dataset(recipe: Recipe, facts: Facts) -> Object:
     }
 
 
-def modelspec(recipe: Recipe, facts: Facts) -> Object:
+def modelspec(recipe: Recipe, told: Told) -> Object:
     """Return the model centre's own description; both hubs are named, as its schema wants."""
     base = recipe.base
     source = base.hub or base.modelscope or recipe.name
-    arguments = list(facts.arguments)
+    arguments = list(told.arguments)
     deployment = {
         "runtime": "vllm",
-        "versionRequired": f">={facts.version}",
+        "versionRequired": f">={told.version}",
         "resourceRequirements": {
             "gpuType": "gpu",
-            "gpuCount": facts.resources.gpus,
-            "perGPUMemoryGB": facts.resources.gpu_memory,
-            "cpu": facts.resources.cpu,
-            "memory": facts.resources.memory,
+            "gpuCount": told.resources.gpus,
+            "perGPUMemoryGB": told.resources.gpu_memory,
+            "cpu": told.resources.cpu,
+            "memory": told.resources.memory,
         },
         "customRuntimeArgs": arguments,
     }
@@ -49,12 +49,12 @@ def modelspec(recipe: Recipe, facts: Facts) -> Object:
         "icon": {"src": "", "type": "image/svg"},
         "links": [],
         "provider": {
-            "id": facts.provider.lower(),
-            "name": {"enUS": facts.provider, "zhCN": facts.provider},
+            "id": told.provider.lower(),
+            "name": {"enUS": told.provider, "zhCN": told.provider},
         },
-        "tags": list(facts.tags),
+        "tags": list(told.tags),
     }
-    config = {"config": {"maxTokens": facts.context_length}} if facts.context_length else {}
+    config = {"config": {"maxTokens": told.context_length}} if told.context_length else {}
     return {
         "apiVersion": "model.hydra.io/v1alpha1",
         "kind": "ModelSpec",

@@ -13,7 +13,7 @@ Object = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Facts:
+class Told:
     """What the objects tell.
 
     Attributes:
