@@ -35,10 +35,7 @@ PARTS = (
     ),
     ("Settings", r"core/(settings|engine/pools)\.py"),
     ("Commands", r"core/(commands|compare|new|report)/.*"),
-    (
-        "Bases, data and adapters from elsewhere",
-        r"core/(sources/.*|engine/sink)\.py|base\.py|data\.py",
-    ),
+    ("Bases, data and adapters from elsewhere", r"core/sources/.*|base\.py|data\.py"),
     ("Datasets", r"convert\.py|core/xtuner/rows\.py|core/xtuner/convert\.py"),
     ("Toolchains", r"core/toolchains/.*"),
     (
@@ -48,7 +45,10 @@ PARTS = (
     ("Adapter and merge", r"(adapter|merge)\.py|core/model/.*"),
     ("Evaluation", r"evaluate\.py|core/evaluation/.*"),
     ("Images and registries", r"(dockerfile|image|push)\.py|core/image/.*"),
-    ("S3 and the stores", r"(upload|archive)\.py|core/(s3/.*|engine/(shared|store|digests)\.py)"),
+    (
+        "S3 and the stores",
+        r"(upload|archive)\.py|core/(s3/.*|engine/(shared|store|room|digests)\.py)",
+    ),
     ("Model centre and catalogue", r"onboard\.py|core/(catalog\.py|kubernetes/.*)"),
     (
         "Containers and servers",

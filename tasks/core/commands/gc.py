@@ -9,7 +9,7 @@ from typing import Any
 from doit.cmd_base import DoitCmdBase
 
 from .. import console, paths
-from ..engine import inputs, manifest, publish, store
+from ..engine import inputs, manifest, publish, room
 from ..engine.inputs import NotReady
 from ..errors import LoadError, UserError
 from ..sources import fetched
@@ -36,7 +36,7 @@ class Gc(AnyOrder, DoitCmdBase):  # type: ignore[misc]  # doit is untyped
 
     def _execute(self, all: bool, json: bool) -> int:  # noqa: A002  # the option's name
         try:
-            freed = store.collect(0 if all else store.limit(), wait=True)
+            freed = room.collect(0 if all else room.limit(), wait=True)
             freed += fetched.collect() + _collect_unfinished(self.task_list)
         except UserError as error:
             raise LoadError([str(error)]) from None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from .. import console, paths, settings
 from ..errors import UserError
-from . import digests, manifest
+from . import digests, manifest, whole
 from .manifest import File, Manifest
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ LARGEST_MANIFEST = 64 << 20
 
 def keep(receipt: Manifest) -> None:
     """Send a result that the local store has, and after it those that could not be sent before."""
-    from . import store
-
     place = _place()
     if not place:
         return
@@ -42,7 +40,7 @@ def keep(receipt: Manifest) -> None:
             _send(bucket, prefix, each, there)
     except (UserError, OSError) as error:
         console.say(f"   not yet kept in the shared store: {error}")
-        store.write(_unsent() / _hex(receipt.key), b"")
+        whole.write(_unsent() / _hex(receipt.key), b"")
 
 
 def _unsent() -> Path:
@@ -92,7 +90,6 @@ def fetch(stage: str, key: str) -> bool:
     if not place:
         return False
     bucket_name, prefix = place
-    new = store.coming(store.result(key))
     try:
         from ..s3.buckets import Bucket
 
@@ -100,20 +97,29 @@ def fetch(stage: str, key: str) -> bool:
         content = _get(bucket, f"{prefix}results/{_hex(key)}.json")
         if content is None:
             return False
-        store.write(new, content)
-        receipt = manifest.read(new)
-        if receipt is None or receipt.key != key or receipt.stage != stage:
-            raise UserError("its manifest is broken, or of another result")
-        if not store.is_sound(receipt):
-            raise UserError("its manifest names files outside the stage's folder")
-        _bring(bucket, prefix, receipt)
-        new.replace(store.result(key))
+        with whole.coming(store.result(key)) as new:
+            new.write_bytes(content)
+            _bring(bucket, prefix, _read(new, stage, key))
     except (UserError, OSError) as error:
         console.say(f"   not restored from the shared store: {error}")
         return False
-    finally:
-        new.unlink(missing_ok=True)
     return True
+
+
+def _read(path: Path, stage: str, key: str) -> Manifest:
+    """Return the manifest that came for a result.
+
+    Raises:
+        UserError: it is none, of another result, or leads out of the stage's folder.
+    """
+    from . import store
+
+    receipt = manifest.read(path)
+    if receipt is None or receipt.key != key or receipt.stage != stage:
+        raise UserError("its manifest is broken, or of another result")
+    if not store.is_sound(receipt):
+        raise UserError("its manifest names files outside the stage's folder")
+    return receipt
 
 
 def _bring(bucket: Bucket, prefix: str, receipt: Manifest) -> None:
@@ -144,13 +150,10 @@ def _fetch(bucket: Bucket, prefix: str, file: File) -> None:
     from ..s3.connection import explained
     from . import store
 
-    place = store.blob(file.digest)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    new = store.coming(place)
-    sha = hashlib.sha256()
-    try:
+    place, name, sha = store.blob(file.digest), _name(prefix, file.digest), hashlib.sha256()
+    with whole.coming(place) as new:
         with explained(bucket.name), new.open("wb") as out:
-            response = bucket.client.get_object(bucket.name, _name(prefix, file.digest))
+            response = bucket.client.get_object(bucket.name, name)
             try:
                 for block in response.stream(BLOCK):
                     sha.update(block)
@@ -159,11 +162,8 @@ def _fetch(bucket: Bucket, prefix: str, file: File) -> None:
                 response.close()
                 response.release_conn()
         if f"sha256:{sha.hexdigest()}" != file.digest:
-            raise UserError(f"{_name(prefix, file.digest)}: its bytes are not those of its name")
-        new.replace(place)
-        digests.remember(place, file.digest)
-    finally:
-        new.unlink(missing_ok=True)
+            raise UserError(f"{name}: its bytes are not those of its name")
+    digests.remember(place, file.digest)
 
 
 def _get(bucket: Bucket, name: str) -> bytes | None:

@@ -53,6 +53,8 @@ class Stage(Protocol):
     # `settle(recipe)` writes into the recipe's lock what a moving name stands for, before the
     # inputs are read; `update(recipe)` looks it up anew.  `drifted(recipe)` asks the outside
     # whether a result that is fresh by its manifest is no longer there, and may say what of it.
+    # `takes_part(recipe, key)` says whether another host's build makes the result; if so, it has
+    # helped it by then.
     # `lacks(recipe)` names the setting without which an outward stage cannot go anywhere, and
     # `undo(recipe, receipt)` takes away what its last run made out there; see shipping.py.
 
@@ -142,6 +144,8 @@ def act(name: str, stage: Stage, recipe: Recipe) -> TaskFailed | None:
 
 def execute(name: str, stage: Stage, recipe: Recipe) -> None:
     """Make a stage's result and publish it, unless another build just did."""
+    if _takes_part(name, stage, recipe):
+        return
     with lock.held(recipe.name, name):
         if not forced() and is_fresh(name, stage, recipe):
             return
@@ -151,6 +155,14 @@ def execute(name: str, stage: Stage, recipe: Recipe) -> None:
         # Two models may share a result, such as their base: the second waits, and takes it over.
         with lock.held(".keys", paths.short(key), f"makes the same {name}"):
             _make(name, stage, recipe, before, key)
+
+
+def _takes_part(name: str, stage: Stage, recipe: Recipe) -> bool:
+    """Return whether this build took part in what another host's makes and publishes."""
+    part = getattr(stage, "takes_part", None)
+    if part is None or (not forced() and is_fresh(name, stage, recipe)):
+        return False
+    return bool(part(recipe, manifest.key_of(name, inputs.gather(stage, recipe))))
 
 
 def forced() -> bool:
@@ -171,7 +183,9 @@ def _make(name: str, stage: Stage, recipe: Recipe, before: dict[str, Any], key: 
     kept = stored and not restored and store.keep(receipt, scratch)
     publish.publish(scratch, recipe.name, name)
     if kept:
-        store.collect(store.limit())
+        from . import room
+
+        room.collect(room.limit())
     _tell(receipt, time.monotonic() - started, "restored" if restored else "built")
 
 

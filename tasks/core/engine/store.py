@@ -2,7 +2,7 @@
 
     blobs/ab/<digest>       a file's bytes, shared by hard link or reflink with the build folder
     results/<key>.json      the manifest of a result
-    lock                    held by all who use the store, alone by who collects
+    lock                    held by all who use the store, alone by who makes room in it (room.py)
 
 A name that begins with a dot is a file that is still coming.
 Nothing in here is trusted: a result is restored only when its manifest is sound, its paths stay in
@@ -16,22 +16,17 @@ import fcntl
 import os
 import re
 import shutil
-import threading
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from .. import console, paths, settings
 from ..errors import UserError
-from . import digests, lock, manifest, shared
+from . import digests, lock, manifest, shared, whole
 from .manifest import Manifest
 
 LOCK = "lock"
 FICLONE = 0x40049409
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-DAY = 86400
-UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def folder() -> Path:
@@ -47,7 +42,7 @@ def keep(receipt: Manifest, place: Path) -> bool:
     try:
         with lock.among(folder() / LOCK):
             _link_all({blob(file.digest): place / file.path for file in receipt.files})
-            write(result(receipt.key), (place / manifest.NAME).read_bytes())
+            whole.write(result(receipt.key), (place / manifest.NAME).read_bytes())
             shared.keep(receipt)
     except OSError as error:
         where = "another file system" if error.errno == errno.EXDEV else error.strerror
@@ -142,80 +137,6 @@ def is_inside(path: str) -> bool:
     )
 
 
-def limit() -> int:
-    """Return how many bytes the store may take that nothing else shares."""
-    text = settings.current().store_limit
-    number, unit = text[:-2], text[-2:]
-    if unit not in UNITS or not number.isdigit():
-        where = settings.current().where("store_limit")
-        raise UserError(f"{where}: '{text}' is no size; write it like 200GB")
-    return int(number) * UNITS[unit]
-
-
-def collect(most: int, *, wait: bool = False) -> int:
-    """Drop the results that were used longest ago until the store takes `most` bytes at most.
-
-    While others use the store, nothing is dropped, or they are waited for.
-
-    Returns:
-        The bytes that were freed.  A blob that a build folder shares takes no room of its own.
-    """
-    if not folder().is_dir():
-        return 0
-    with lock.alone(folder() / LOCK, "builds that use the store" if wait else "") as ours:
-        return sum(map(_drop, _unwanted(_choose(most)))) if ours else 0
-
-
-def _choose(most: int) -> set[str]:
-    """Drop manifests until the blobs of the others take `most` bytes at most; return those."""
-    used, kept = 0, set[str]()
-    results = (folder() / "results").glob("[!.]*.json")
-    for path in sorted(results, key=lambda path: -_changed(path)):
-        receipt = manifest.read(path)
-        names = {file.digest for file in receipt.files} if receipt else set()
-        cost = sum(_own_size(blob(name)) for name in names - kept)
-        if receipt is None or used + cost > most:
-            path.unlink(missing_ok=True)
-            continue
-        used += cost
-        kept |= names
-    return kept
-
-
-def _unwanted(kept: set[str]) -> Iterator[Path]:
-    """Yield the blobs that no manifest names, and what a day ago was still coming."""
-    for path in [*(folder() / "blobs").glob("??/*"), *(folder() / "results").glob(".*")]:
-        if path.name.startswith("."):
-            wanted = _changed(path) > time.time() - DAY
-        else:
-            wanted = f"sha256:{path.name}" in kept
-        if not wanted:
-            yield path
-
-
-def _drop(path: Path) -> int:
-    """Remove a file; return the bytes that this freed."""
-    freed = _own_size(path)
-    path.unlink(missing_ok=True)
-    return freed
-
-
-def _changed(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0
-
-
-def _own_size(path: Path) -> int:
-    """Return the bytes that a file takes and shares with no other name."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return 0
-    return stat.st_size if stat.st_nlink == 1 else 0
-
-
 def holds(path: Path, size: int, digest: str) -> bool:
     """Return whether a blob is what its name says; read only where its state is not known."""
     try:
@@ -264,19 +185,6 @@ def _link(path: Path, place: Path) -> None:
         finally:
             os.close(descriptor)
     os.link(path, place)
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = coming(path)
-    new.write_bytes(content)
-    new.replace(path)
-
-
-def coming(path: Path) -> Path:
-    """Return what a file is called until it is whole, in this thread of this process."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
 
 
 def blob(digest: str) -> Path:

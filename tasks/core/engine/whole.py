@@ -10,8 +10,7 @@ from pathlib import Path
 
 
 def write(path: Path, content: bytes | str) -> None:
-    """Write a file so that it is there whole or not at all; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that it is there whole or not at all."""
     with coming(path) as new:
         new.write_bytes(content.encode() if isinstance(content, str) else content)
 
@@ -20,8 +19,9 @@ def write(path: Path, content: bytes | str) -> None:
 def coming(path: Path) -> Iterator[Path]:
     """Lend what a file is called until it is whole: a name of this thread, which begins with a dot.
 
-    It gets its own name when the block ends; where the block fails, it goes.
+    It gets its own name when the block ends; where the block fails, it goes.  Its folder is made.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         yield new

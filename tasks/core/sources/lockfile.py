@@ -7,12 +7,11 @@ today.  The file is meant to be committed; a line taken out is looked up anew.
 from __future__ import annotations
 
 import errno
-import uuid
 from pathlib import Path
 from typing import Any
 
 from .. import yamlfile
-from ..engine import lock
+from ..engine import lock, whole
 from ..errors import LoadError, UserError
 from ..recipe import Recipe
 
@@ -38,10 +37,10 @@ def update(recipe: Recipe, part: str, **settled: Any) -> None:
         UserError: the file is not as we write it, or may not be written here.
     """
     with lock.briefly(recipe.name, path(recipe).name):
-        whole = _whole(recipe)
-        whole[part] = {**(whole.get(part) or {}), **settled}
+        content = _whole(recipe)
+        content[part] = {**(content.get(part) or {}), **settled}
         try:
-            _write(recipe, whole)
+            _write(recipe, content)
         except OSError as error:
             if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
                 raise
@@ -51,19 +50,13 @@ def update(recipe: Recipe, part: str, **settled: Any) -> None:
             ) from None
 
 
-def _write(recipe: Recipe, whole: dict[str, dict[str, Any]]) -> None:
+def _write(recipe: Recipe, content: dict[str, dict[str, Any]]) -> None:
     import yaml
 
-    place = path(recipe)
     head = (
         f"# What the names in {recipe.file.name} stand for; take a line out to look it up anew.\n"
     )
-    partial = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
-    try:
-        partial.write_text(head + yaml.safe_dump(whole, allow_unicode=True), encoding="utf-8")
-        partial.replace(place)
-    finally:
-        partial.unlink(missing_ok=True)
+    whole.write(path(recipe), head + yaml.safe_dump(content, allow_unicode=True))
 
 
 def _whole(recipe: Recipe) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ import pytest
 from minio import Minio
 
 from tasks.core import paths, settings
-from tasks.core.engine import manifest, shared, store
+from tasks.core.engine import manifest, room, shared, store
 from tasks.core.engine.manifest import Manifest
 from tasks.core.errors import UserError
 from tests.conftest import Project
@@ -91,7 +91,7 @@ def test_what_is_coming_is_not_collected_by_another_build(
     def fetch_and_collect(*arguments: Any) -> None:
         fetch(*arguments)
         with ThreadPoolExecutor(1) as other:
-            other.submit(store.collect, 10**9).result()
+            other.submit(room.collect, 10**9).result()
 
     monkeypatch.setattr(shared, "_fetch", fetch_and_collect)
     assert restored(receipt) is not None

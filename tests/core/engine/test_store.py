@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core import paths, settings
-from tasks.core.engine import digests, manifest, publish, store
+from tasks.core.engine import digests, manifest, publish, room, store, whole
 from tasks.core.engine.manifest import Manifest
 from tasks.core.errors import UserError
 from tests.conftest import Project
@@ -155,7 +155,7 @@ def test_gc_drops_what_was_used_longest_ago_until_the_limit_is_kept(project: Pro
         for file in folder.iterdir():
             file.unlink()  # the build folder has gone on; only the store has the bytes now
 
-    store.collect(2000)
+    room.collect(2000)
 
     found = [store.look_up("merge", receipt.key) is not None for receipt in receipts]
     assert found == [False, True, True]
@@ -178,14 +178,14 @@ def in_a_process(work: Callable[[], object]) -> None:
 def test_what_another_build_collects_is_never_what_is_being_kept(
     project: Project, monkeypatch: pytest.MonkeyPatch, elsewhere: Callable[..., None]
 ) -> None:
-    write = store.write
+    write = whole.write
 
     def collect_and_write(path: Path, content: bytes) -> None:
         """Collect while there are blobs and no manifest that names them."""
-        elsewhere(lambda: store.collect(0))
+        elsewhere(lambda: room.collect(0))
         write(path, content)
 
-    monkeypatch.setattr(store, "write", collect_and_write)
+    monkeypatch.setattr(whole, "write", collect_and_write)
     receipt = kept(project)
     assert store.look_up("merge", receipt.key) is not None
 
@@ -198,7 +198,7 @@ def test_what_another_build_collects_is_never_what_is_being_restored(
     link = store._link_all
 
     def collect_and_link(links: dict[Path, Path]) -> None:
-        elsewhere(lambda: store.collect(-1))
+        elsewhere(lambda: room.collect(-1))
         link(links)
 
     monkeypatch.setattr(store, "_link_all", collect_and_link)
@@ -225,23 +225,23 @@ def test_builds_that_collect_at_once_stay_out_of_each_others_way(project: Projec
 
 def collect_at(together: threading.Barrier) -> None:
     together.wait(20)
-    store.collect(10**9)
+    room.collect(10**9)
 
 
 def test_gc_waits_for_builds_that_use_the_store_and_says_so(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write, waiting = store.write, []
+    write, waiting = whole.write, []
 
     def begin_and_write(path: Path, content: bytes) -> None:
-        gc = threading.Thread(target=lambda: store.collect(-1, wait=True))
+        gc = threading.Thread(target=lambda: room.collect(-1, wait=True))
         gc.start()
         waiting.append(gc)
         gc.join(0.2)
         assert gc.is_alive()
         write(path, content)
 
-    monkeypatch.setattr(store, "write", begin_and_write)
+    monkeypatch.setattr(whole, "write", begin_and_write)
     kept(project)
     waiting[0].join(20)
     assert blobs() == []
@@ -257,7 +257,7 @@ def test_a_file_that_is_coming_is_no_orphan_before_a_day_has_passed(project: Pro
         path.write_bytes(b"half")
     os.utime(left, (0, 0))
 
-    assert store.collect(10**9) == len(b"half")
+    assert room.collect(10**9) == len(b"half")
     assert coming.exists()
     assert not left.exists()
     assert restored(receipt) is not None
@@ -270,7 +270,7 @@ def test_a_limit_that_is_no_size_is_an_error(
     settings.current.cache_clear()
 
     with pytest.raises(UserError, match="MODELWRIGHT_STORE_LIMIT: 'lots' is no size"):
-        store.limit()
+        room.limit()
 
 
 def test_a_finished_scratch_folder_is_published_and_not_made_again(project: Project) -> None:

@@ -55,7 +55,7 @@ def test_recipes_that_may_not_be_written_are_an_error_that_says_so(
     def refuse(place: Path, *_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(place))
 
-    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
     with pytest.raises(
         UserError, match=r"m\.lock: new lines of `base` cannot be written \(Read-on"
     ):
