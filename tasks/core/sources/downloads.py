@@ -9,9 +9,9 @@ from pathlib import Path
 
 from .. import console, paths
 from ..engine import digests
-from ..engine.sink import Progress
 from ..errors import UserError
 from .fetched import alone, is_whole, link, partial, place
+from .sink import Progress
 from .transfer import Remote, copy, transfer
 
 WORKERS = 8

@@ -16,7 +16,7 @@ from typing import TextIO
 
 from .. import paths
 from ..engine import digests, manifest
-from ..engine.sink import Hasher
+from .sink import Hasher
 
 DAY = 86400
 

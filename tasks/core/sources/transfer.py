@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..engine.sink import Progress, Sink
 from ..errors import UserError
+from .sink import Progress, Sink
 
 ATTEMPTS = 5
 PAUSE = 1.0

@@ -21,11 +21,11 @@ from huggingface_hub import close_session, snapshot_download
 
 from tasks import base, data
 from tasks.core import paths
-from tasks.core.engine import digests, manifest, pipeline, sink, stage
-from tasks.core.engine.sink import Sink
+from tasks.core.engine import digests, manifest, pipeline, stage
 from tasks.core.errors import UserError
 from tasks.core.recipe import Recipe
-from tasks.core.sources import fetched, transfer
+from tasks.core.sources import fetched, sink, transfer
+from tasks.core.sources.sink import Sink
 from tests.conftest import Project
 from tests.core.model.test_checkpoint import saved, tensor
 from tests.services.hub import Fault, Hub

@@ -10,12 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO
 
 from .. import console
+from ..engine import digests
 from ..errors import UserError
-from . import digests
 
 if TYPE_CHECKING:
-    from ..sources.transfer import Remote
-
+    from .transfer import Remote
 
 # From this size on a file is hashed by a thread of its own.
 BIG = 64 << 20
