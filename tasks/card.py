@@ -14,11 +14,11 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from .core import paths, render
+from .core import modelcard, paths, render
 from .core.engine import lock, manifest
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError, reason
-from .core.model import modelcard, modelfiles
+from .core.model import modelfiles
 from .core.recipe import Recipe
 
 VERSION = 1

@@ -9,8 +9,8 @@ from typing import Any
 from doit.cmd_run import Run as DoitRun
 from doit.cmd_run import opt_verbosity
 
-from ..engine import missing
 from ..errors import LoadError
+from . import missing
 from .anyorder import AnyOrder
 from .selection import named
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .. import paths
+from ..engine import inputs, manifest
+from ..engine.stage import Stage
 from ..errors import UserError, reason
 from ..recipe import Recipe
 from ..sources import source
-from . import inputs, manifest
-from .stage import Stage
 
 SOURCES = ("base", "data", "adapter")
 

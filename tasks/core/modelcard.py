@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .. import paths
-from ..recipe import Recipe
-from ..sections import Source
+from . import paths
+from .recipe import Recipe
+from .sections import Source
 
 # The recipe's values that the card shows.
 SHOWN = tuple(
@@ -37,7 +37,7 @@ def variables(recipe: Recipe, facts: Mapping[str, Mapping[str, Any]]) -> dict[st
     Args:
         facts: those of the stages that the model was made by, by stage.
     """
-    from ..report import answers
+    from .report import answers
 
     report = answers.read(paths.output(recipe.name, "evaluate") / "report.json")
     report = report if "evaluate" in facts else None

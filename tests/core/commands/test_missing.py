@@ -10,7 +10,7 @@ import pytest
 
 from tasks import STAGES
 from tasks.core import paths
-from tasks.core.engine import missing
+from tasks.core.commands import missing
 from tasks.core.recipe import Recipe
 from tests.conftest import Project, doit
 
