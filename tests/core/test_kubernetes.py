@@ -257,7 +257,9 @@ def needs(made: dict[str, list[dict[str, Any]]]) -> list[int]:
 
 def test_a_server_s_needs_follow_from_the_weights_size(project: Project) -> None:
     recipe = project.recipe("m", MOUNT)
-    sizes = {"a.safetensors": 12_000_000_000, "b.safetensors": 500_000_000, "x.bin": 10**12}
+    sizes = {"a.safetensors": 12_000_000_000, "b.safetensors": 500_000_000}
+    # The same weights again: in another form, for other programs.
+    sizes |= dict.fromkeys(["x.bin", "consolidated.safetensors", "original/a.safetensors"], 10**12)
     lockfile.update(recipe, "base", files={name: {"size": n} for name, n in sizes.items()})
     assert needs(files(project, MOUNT)) == [1, 17, 4, 21]
 

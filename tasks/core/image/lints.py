@@ -16,10 +16,9 @@ from typing import Any
 
 from .. import catalog, console, paths
 from ..errors import UserError, nearest
+from ..model.safetensors import is_pointer
 from ..recipe import Recipe, present
 from . import versions
-
-POINTER = b"version https://git-lfs.github.com/spec/v1"
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def of_files(recipe: Recipe, folder: Path, names: Sequence[str]) -> Iterator[Fin
         names: the files that go into the image.
     """
     image = present(recipe.image)
-    pointers = [name for name in names if _is_pointer(folder / name)]
+    pointers = [name for name in names if is_pointer(folder / name)]
     if pointers:
         yield Finding(
             f"{folder / pointers[0]}: a Git LFS pointer, not the file itself"
@@ -198,13 +197,6 @@ def _remote_code(
             "base.trust_remote_code: the tokenizer is code of the model's own, which vLLM runs "
             "only when told; read that code, then say `trust_remote_code: true`"
         )
-
-
-def _is_pointer(path: Path) -> bool:
-    if path.stat().st_size > 1024:
-        return False
-    with path.open("rb") as file:
-        return file.read(len(POINTER)) == POINTER
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from math import ceil
 from pathlib import Path
 
 from .. import paths
+from ..model import modelfiles
 from ..recipe import Recipe, present
 from ..sources import lockfile
 
@@ -16,7 +17,6 @@ UNKNOWN = 16 * GB
 # Beside the weights: CUDA and vLLM's own in each GPU; Python, tokenizer and reading in the host.
 BESIDE_GPU, BESIDE_HOST = 2, 8
 CPUS = 4
-FORMS = ((".safetensors", ""), (".bin", "pytorch_model"))
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def weights(recipe: Recipe) -> int:
     listed = lockfile.read(recipe, "base").get("files") or {}
     sizes = {name: int(file["size"]) for name, file in listed.items()}
     own = recipe.base.path
-    return _sum(sizes) or _sum(
+    return modelfiles.weights(sizes) or modelfiles.weights(
         _sizes(recipe.beside(own) if own else paths.output(recipe.name, "base"))
     )
 
@@ -53,12 +53,3 @@ def weights(recipe: Recipe) -> int:
 def _sizes(folder: Path) -> dict[str, int]:
     there = folder.glob("*") if folder.is_dir() else ()
     return {path.name: path.stat().st_size for path in there if path.is_file()}
-
-
-def _sum(sizes: dict[str, int]) -> int:
-    """Return the bytes of the weights in one form; others repeat them."""
-    for suffix, prefix in FORMS:
-        names = [n for n in sizes if n.endswith(suffix) and n.startswith(prefix)]
-        if names:
-            return sum(map(sizes.__getitem__, names))
-    return 0

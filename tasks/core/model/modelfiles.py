@@ -1,10 +1,10 @@
-"""Which files of a model's folder leave the machine: in an image, an archive or an upload."""
+"""Which files of a model's folder are weights, and which go into an image, archive or upload."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -35,6 +35,23 @@ CARD = "README.md"
 _BAD = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 # In a layer such a name deletes another file (image-spec: layer.md, whiteouts).
 _WHITEOUT = ".wh."
+
+
+def weights(sizes: Mapping[str, int]) -> int:
+    """Return the bytes of the weights in one form; others, and other programs' copies, repeat them.
+
+    Args:
+        sizes: the bytes of each file, by path below the model's folder.
+    """
+    for form in ("*.safetensors", "pytorch_model*.bin"):
+        found = [
+            size
+            for path, size in sizes.items()
+            if fnmatchcase(path, form) and "/" not in path and not path.startswith("consolidated")
+        ]
+        if found:
+            return sum(found)
+    return 0
 
 
 def is_left_out(path: str) -> bool:

@@ -95,11 +95,16 @@ def refuse_pointer(path: Path) -> None:
     Raises:
         UserError: the file is a Git-LFS pointer.
     """
+    if is_pointer(path):
+        raise UserError(
+            f"{path}: a Git-LFS pointer, not the weights; run `git lfs pull` in {path.parent}"
+        )
+
+
+def is_pointer(path: Path) -> bool:
+    """Return whether a file is what Git leaves in the place of a large one."""
     with path.open("rb") as file:
-        if file.read(len(LFS_POINTER)) == LFS_POINTER:
-            raise UserError(
-                f"{path}: a Git-LFS pointer, not the weights; run `git lfs pull` in {path.parent}"
-            )
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def _tensors(path: Path, start: int, content: Any) -> tuple[dict[str, Tensor], int]:

@@ -14,6 +14,7 @@ from .. import catalog
 from ..catalog import Row
 from ..errors import UserError
 from ..image import versions
+from ..model import modelfiles
 from . import survey
 from .survey import Place
 
@@ -106,7 +107,7 @@ def of(place: Place, label: str) -> BaseFacts:
         row=row,
         context=catalog.length(config),
         dtype=_dtype(config),
-        weights=_weights(place.files),
+        weights=modelfiles.weights(place.files),
         remote_code="auto_map" in config or "auto_map" in tokenizer,
         chat_template=bool(chat),
         takes_tools="tools" in chat,
@@ -125,7 +126,7 @@ def by_name(label: str, files: Mapping[str, int] | None = None, note: str = "") 
     return BaseFacts(
         architecture=row.architecture if row else None,
         row=row,
-        weights=_weights(files or {}),
+        weights=modelfiles.weights(files or {}),
         template=template,
         why=why,
         tool_parser=_tool_parser(row, label),
@@ -152,22 +153,6 @@ def _dtype(config: Mapping[str, Any]) -> str | None:
     found = found or (inner.get("torch_dtype") if isinstance(inner, dict) else None)
     name = str(found or "").removeprefix("torch.")
     return name if WORD.fullmatch(name) else None
-
-
-def _weights(files: Mapping[str, int]) -> int:
-    """Return the bytes of the weights; other programs' copies of them do not count."""
-    top = {path: size for path, size in files.items() if "/" not in path}
-    for prefix, suffix in (("", ".safetensors"), ("pytorch_model", ".bin")):
-        sizes = [
-            size
-            for path, size in top.items()
-            if path.startswith(prefix)
-            and path.endswith(suffix)
-            and not path.startswith("consolidated")
-        ]
-        if sizes:
-            return sum(sizes)
-    return 0
 
 
 def _template(row: Row | None, chat: str, label: str) -> tuple[str | None, str]:
