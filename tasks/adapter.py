@@ -8,6 +8,7 @@ may give an adapter instead, trained by whatever writes PEFT's files.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def checkpoint(recipe: Recipe) -> Path:
 
 
 def _fact(recipe: Recipe, stage: str, name: str) -> int:
-    receipt = manifest.read(paths.manifest(recipe.name, stage))
+    receipt = manifest.of(recipe.name, stage)
     assert receipt is not None
     return int(receipt.facts[name])
 
@@ -115,6 +116,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     """Write the adapter, or take in the given one."""
     if recipe.adapter:
         source.fetch(recipe, recipe.adapter, "adapter", folder)
+        _extract(recipe, folder)
         _unpickle(folder)
     else:
         write(recipe, checkpoint(recipe), folder, paths.log(recipe.name, "adapter"))
@@ -170,6 +172,26 @@ def _config(recipe: Recipe) -> Path:
 def _write_config(folder: Path, settings: dict[str, Any]) -> None:
     text = json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (folder / peft.CONFIG).write_text(text, encoding="utf-8")
+
+
+def _extract(recipe: Recipe, folder: Path) -> None:
+    """Give a checkpoint that xtuner left the form that all others have."""
+    given = checkpoints.all_in(folder)
+    if not given:
+        return
+    # DeepSpeed leaves a program beside its checkpoints.
+    configs = sorted(path for path in folder.glob("*.py") if path.name != "zero_to_fp32.py")
+    if len(configs) != 1:
+        raise UserError(
+            f"{recipe.file}: adapter: beside {given[-1].name} must be the one config.py that it was "
+            "trained by, which tells r, lora_alpha and target_modules; found "
+            f"{', '.join(path.name for path in configs) or 'none'}; copy it there, or choose by "
+            f"`allow: [{given[-1].name}*, NAME.py]`"
+        )
+    others = list(folder.iterdir())
+    extract(given[-1], configs[0], folder, recipe.base.label)
+    for path in others:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _unpickle(folder: Path) -> None:

@@ -13,8 +13,7 @@ from typing import Any
 from .core import paths, xtuner
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import CommandFailed, UserError
-from .core.recipe import Recipe
-from .core.sections import Data
+from .core.recipe import Recipe, present
 from .core.xtuner import DATA_FAULT
 
 VERSION = 2
@@ -27,7 +26,7 @@ def wanted(recipe: Recipe) -> bool:
 
 def task(recipe: Recipe) -> TaskDict:
     return {
-        "doc": f"{_data(recipe).format} -> datasets.load_from_disk",
+        "doc": f"{present(recipe.data).format} -> datasets.load_from_disk",
         "file_dep": [paths.manifest(recipe.name, stage) for stage in ("base", "data")],
         "task_dep": ["toolchain:xtuner"],
         "targets": ["dataset_info.json", "state.json"],
@@ -41,11 +40,11 @@ def key(recipe: Recipe) -> dict[str, Any]:
 
 def command(recipe: Recipe, folder: Path) -> list[str]:
     """Return the command that converts the dataset into a folder."""
-    origin = paths.output(recipe.name, "data") / _data(recipe).folder
+    origin = paths.output(recipe.name, "data") / present(recipe.data).folder
     tokenizer = paths.output(recipe.name, "base") / "tokenizer.json"
     counted = recipe.train and tokenizer.is_file()
     tokens = [tokenizer, recipe.train.max_length] if recipe.train and counted else []
-    return xtuner.program("convert.py", origin, folder, _data(recipe).format, *tokens)
+    return xtuner.program("convert.py", origin, folder, present(recipe.data).format, *tokens)
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
@@ -60,8 +59,3 @@ def run(recipe: Recipe, folder: Path) -> Facts:
         raise
     counts: Facts = json.loads(output[-1])
     return counts
-
-
-def _data(recipe: Recipe) -> Data:
-    assert recipe.data is not None
-    return recipe.data

@@ -21,7 +21,7 @@ from .core.engine.journal import Journal
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.model import modelfiles
-from .core.recipe import Recipe
+from .core.recipe import Recipe, present
 from .core.s3 import objects
 
 VERSION = 1
@@ -48,9 +48,8 @@ def wanted(recipe: Recipe) -> bool:
 
 
 def task(recipe: Recipe) -> TaskDict:
-    assert recipe.upload is not None
     return {
-        "doc": f"model -> s3://{recipe.upload.bucket}/{root(recipe)}",
+        "doc": f"model -> s3://{present(recipe.upload).bucket}/{root(recipe)}",
         "file_dep": [
             paths.manifest(recipe.name, stage)
             for stage in [recipe.weights, *["card"] * card.wanted(recipe), *recipe.gates]
@@ -82,23 +81,21 @@ def lacks(recipe: Recipe) -> str:
 
 def root(recipe: Recipe) -> str:
     """Return what the names of all objects of the model begin with."""
-    assert recipe.upload is not None
-    return f"{recipe.upload.prefix}/{recipe.name}/".lstrip("/")
+    return f"{present(recipe.upload).prefix}/{recipe.name}/".lstrip("/")
 
 
 def drifted(recipe: Recipe) -> bool:
     """Return whether objects in the bucket were deleted or replaced since; one listing tells."""
     from .core.s3.buckets import Bucket
 
-    assert recipe.upload is not None
-    told = objects.read(paths.output(recipe.name, "upload"))
+    asked, told = present(recipe.upload), objects.read(paths.output(recipe.name, "upload"))
     try:
-        there = Bucket(recipe.upload.bucket).listing(root(recipe))
+        there = Bucket(asked.bucket).listing(root(recipe))
     except UserError:
         return True  # the upload itself says what is wrong
     extra = there.keys() - told["objects"].keys()
     same = len(objects.unchanged(told, there)) == len(told["objects"])
-    return not same or bool(recipe.upload.prune and extra)
+    return not same or bool(asked.prune and extra)
 
 
 def undo(recipe: Recipe, receipt: manifest.Manifest | None) -> list[str]:
@@ -137,8 +134,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     from .core.s3.plan import Journal as Parts
     from .core.s3.uploading import Sender, by_name
 
-    assert recipe.upload is not None
-    bucket = Bucket(recipe.upload.bucket)
+    bucket = Bucket(present(recipe.upload).bucket)
     files = by_name(outgoing(recipe))
     there = bucket.listing(root(recipe), make=True)
     alike = [
@@ -158,8 +154,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
 
 def _tidy(recipe: Recipe, bucket: Any, extra: list[str]) -> None:
     """Remove what the model no longer has, if the recipe says so, and uploads long given up."""
-    assert recipe.upload is not None
-    if extra and recipe.upload.prune:
+    if extra and present(recipe.upload).prune:
         bucket.remove(extra)
     elif extra:
         console.say(
@@ -181,7 +176,7 @@ def outgoing(recipe: Recipe) -> list[Any]:
     found = []
     for stage in [recipe.weights, *["card"] * card.wanted(recipe)]:
         folder = paths.output(recipe.name, stage)
-        receipt = manifest.read(paths.manifest(recipe.name, stage))
+        receipt = manifest.of(recipe.name, stage)
         known = {file.path: file for file in receipt.files} if receipt else {}
         found += [
             Local(f"{root(recipe)}{name}", folder / name, known[name].size, known[name].digest)
@@ -197,8 +192,7 @@ def verify_fully(recipe: Recipe, verify: str) -> TaskFailed | None:
     from .core.s3.buckets import Bucket
 
     try:
-        assert recipe.upload is not None
-        bucket, files = Bucket(recipe.upload.bucket), outgoing(recipe)
+        bucket, files = Bucket(present(recipe.upload).bucket), outgoing(recipe)
         wrong = [file.name for file in files if bucket.read(file.name) != file.digest]
     except UserError as error:
         return TaskFailed(str(error))

@@ -27,7 +27,7 @@ class Check(AnyOrder, DoitCmdBase):  # type: ignore[misc]  # doit is untyped
         names = self.sel_tasks if not self.sel_default_tasks else [t.name for t in self.task_list]
         bad = []
         for name, _, recipe in stages(self.task_list, names):
-            receipt = manifest.read(paths.manifest(recipe.name, name))
+            receipt = manifest.of(recipe.name, name)
             for path in _audit(receipt) if receipt else ():
                 bad.append({"task": f"{name}:{recipe.name}", "path": str(path)})
                 if not json:

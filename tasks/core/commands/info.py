@@ -49,7 +49,7 @@ class Info(AnyOrder, DoitInfo):  # type: ignore[misc]  # doit is untyped
 def told(task: Any, step: Step | None) -> dict[str, Any]:
     """Return what is known of a stage's task, in the order in which people ask."""
     stage, recipe = task.meta["stage"], task.meta["recipe"]
-    receipt = manifest.read(paths.manifest(recipe.name, stage))
+    receipt = manifest.of(recipe.name, stage)
     log = paths.log(recipe.name, stage)
     runs = [
         run

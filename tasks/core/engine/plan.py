@@ -59,7 +59,7 @@ class Planner:
     def judge(self, name: str, recipe: Recipe) -> Step:
         """Return what would happen to a stage, once those before it are judged."""
         stage = self.stages[name]
-        old = manifest.read(paths.manifest(recipe.name, name))
+        old = manifest.of(recipe.name, name)
         try:
             before = self._before(stage, recipe, old)
             unknown = [stage for stage, content in before.items() if content is None]

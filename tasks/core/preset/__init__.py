@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .. import console, paths, settings
 from ..errors import UserError
-from ..recipe import Recipe
+from ..recipe import Recipe, present
 from ..sections import Train
 from . import devices as machine
 from . import estimate, shape
@@ -28,8 +28,7 @@ def choice(recipe: Recipe) -> Choice:
     Raises:
         UserError: it fits on no device, or the base is not there yet.
     """
-    train = recipe.train
-    assert train is not None
+    train = present(recipe.train)
     if train.preset is None:
         return Choice(train)
     _check_known()

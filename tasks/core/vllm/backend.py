@@ -103,5 +103,5 @@ def _api(at: Place, timeout: float) -> Any:
 
 def _content(recipe: Recipe) -> str:
     """Return what the weights hold: in the same folder there may be others tomorrow."""
-    receipt = manifest.read(paths.manifest(recipe.name, recipe.weights))
+    receipt = manifest.of(recipe.name, recipe.weights)
     return paths.short(receipt.content) if receipt else ""
