@@ -46,7 +46,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f", perhaps you meant '{matches[0]}'?" if matches else ""
 
 
-def beside(path: Path) -> str:
+def lookalike(path: Path) -> str:
     """Return a guess at what a path that is not there should be: what lies in its folder."""
     try:
         return nearest(path.name, {each.name for each in path.parent.iterdir()} - {path.name})

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError, beside, instead
+from ..errors import UserError, instead, lookalike
 from ..recipe import Recipe
 from ..toolchains import toolchain
 from . import manifest
@@ -75,5 +75,5 @@ def _digest(path: Path, recipe: Recipe) -> str:
 
 def missing(path: Path, recipe: Recipe) -> UserError:
     """Return what to say of a file that a recipe names and that is not there."""
-    guess = beside(path) or "; correct the path there, or put the file here"
+    guess = lookalike(path) or "; correct the path there, or put the file here"
     return UserError(f"{path}: no such file{instead(path)}; {recipe.file} names it{guess}")

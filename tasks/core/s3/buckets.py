@@ -22,7 +22,7 @@ META = "x-amz-meta-sha256"
 
 
 @dataclass(frozen=True)
-class Remote:
+class Listed:
     """An object as a listing tells it."""
 
     size: int
@@ -36,7 +36,7 @@ class Bucket:
         self.name = name
         self.client = client or connect()
 
-    def listing(self, root: str, make: bool = False) -> dict[str, Remote]:
+    def listing(self, root: str, make: bool = False) -> dict[str, Listed]:
         """Return the objects below a prefix, by name; one request for a thousand of them.
 
         Args:
@@ -47,7 +47,7 @@ class Bucket:
         with explained(self.name):
             try:
                 return {
-                    str(item.object_name): Remote(item.size or 0, (item.etag or "").strip('"'))
+                    str(item.object_name): Listed(item.size or 0, (item.etag or "").strip('"'))
                     for item in self.client.list_objects(self.name, root, recursive=True)
                 }
             except S3Error as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import settings
 
 if TYPE_CHECKING:
-    from .buckets import Remote
+    from .buckets import Listed
     from .plan import Local
 
 NAME = "objects.json"
@@ -18,7 +18,7 @@ Told = dict[str, Any]
 
 
 def write(
-    folder: Path, bucket: str, files: Mapping[str, Local], there: Mapping[str, Remote]
+    folder: Path, bucket: str, files: Mapping[str, Local], there: Mapping[str, Listed]
 ) -> None:
     """Note the objects with the ETags that the server lists."""
     objects = {
@@ -36,7 +36,7 @@ def read(folder: Path) -> Told:
     return found
 
 
-def unchanged(told: Told, there: Mapping[str, Remote]) -> list[str]:
+def unchanged(told: Told, there: Mapping[str, Listed]) -> list[str]:
     """Return the objects that the server still lists as they were sent."""
     return [
         name

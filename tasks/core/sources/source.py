@@ -6,6 +6,7 @@ it anew.  A key is computed from the lock and never asks a server.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -13,7 +14,7 @@ from typing import Any
 
 from .. import console
 from ..engine import digests, manifest
-from ..errors import UserError, beside, instead
+from ..errors import UserError, instead, lookalike
 from ..recipe import Recipe
 from ..sections import Adapter, Base, Source
 from . import lockfile
@@ -137,7 +138,7 @@ def selected(source: Source, names: Iterable[str]) -> list[str]:
     """
     known = list(names)
     if isinstance(source, Adapter) and not source.allow:
-        known = [name for name in known if _is_of_adapter(name)]
+        known = [name for name in known if _is_of_adapter(name)] or _checkpoint(known)
     for pattern in (*source.allow, *source.ignore):
         if not any(_matches(name, pattern) for name in known):
             raise UserError(f"{source.label}: no file matches '{pattern}'; correct the pattern")
@@ -164,6 +165,18 @@ def _is_of_adapter(name: str) -> bool:
     return "/" not in name and any(fnmatchcase(name, pattern) for pattern in ADAPTER)
 
 
+def _checkpoint(names: Iterable[str]) -> list[str]:
+    """Return xtuner's newest checkpoint of those in a folder, and the configs beside it."""
+    tops = {name: name.partition("/")[0] for name in names}
+    found = {top: int(top[5:-4]) for top in tops.values() if re.fullmatch(r"iter_\d+\.pth", top)}
+    newest = max(found, key=found.__getitem__, default=None)
+    return [
+        name
+        for name, top in tops.items()
+        if newest and (top == newest or (name == top and top.endswith(".py")))
+    ]
+
+
 def check_name(name: str, label: str) -> None:
     """Refuse a name that would leave the folder, or that not every tool reads alike."""
     parts = PurePosixPath(name).parts
@@ -181,7 +194,7 @@ def local(recipe: Recipe, source: Source, at: str) -> Path:
     assert source.path is not None
     folder = recipe.beside(source.path)
     if not folder.is_dir():
-        guess = f"{instead(folder)}{beside(folder) or '; correct the path'}"
+        guess = f"{instead(folder)}{lookalike(folder) or '; correct the path'}"
         raise UserError(f"{recipe.file}: {at}.path: no folder {folder}{guess}")
     return folder
 
