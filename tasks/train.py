@@ -73,6 +73,20 @@ def key(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def takes_part(recipe: Recipe, key: str) -> bool:
+    """Take part in the training that another host's build does; return whether this one is to."""
+    from .core import launching, preset
+    from .core.launching import torchrun
+
+    if not torchrun.takes_part():
+        return False
+    folder = paths.scratch(recipe.name, "train", key)
+    job = Job(recipe, preset.choice(recipe).train, folder)
+    launching.check(job)
+    torchrun.take_part(job, key)
+    return True
+
+
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Train, follow the log, and keep what is the result: checkpoints and losses."""
     from .core import launching, preset

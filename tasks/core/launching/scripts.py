@@ -14,6 +14,7 @@ from ..errors import UserError
 from .job import Job
 
 PORT = 29500
+RUN = "run.sh"
 
 
 def port() -> str:
@@ -31,8 +32,13 @@ def port() -> str:
 
 def run_sh(job: Job) -> Path:
     """Write run.sh and return its path."""
+    return _write(job, RUN, run_text(job))
+
+
+def run_text(job: Job) -> str:
+    """Return what run.sh says; a training of another key has another folder."""
     python, launcher, _, _, _, work_dir, *options = job.words()
-    text = render.text(
+    return render.text(
         "run.sh.j2",
         source=job.recipe.file.name,
         nodes=job.train.launch.nodes,
@@ -45,7 +51,6 @@ def run_sh(job: Job) -> Path:
         options=shlex.join(options),
         port=port() or PORT,
     )
-    return _write(job, "run.sh", text)
 
 
 def slurm_sh(job: Job, **variables: Any) -> Path:

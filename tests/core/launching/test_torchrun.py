@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from tasks.core import launching
+from tasks.core.engine import manifest
 from tasks.core.errors import UserError
 from tasks.core.launching import scripts, torchrun
+from tasks.core.launching.job import Job
 from tests.conftest import Project
 from tests.services.process import free_port
+from tests.training import wait
 
 from .jobs import job, pretend, set_to
 
@@ -101,6 +107,44 @@ def test_a_port_that_is_taken_is_refused(
         launching.check(job(project, "nodes: 2"))
     set_to(monkeypatch, rendezvous_port=free_port())
     launching.check(job(project, "nodes: 2"))
+
+
+@pytest.fixture
+def second(project: Project, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """The training of the second of two nodes, which got the same command as the first."""
+    pretend(project, monkeypatch, f'echo "$@" >> {project.build}/ran')
+    set_to(monkeypatch, launcher="torchrun", rendezvous_host="node0", node_rank=1)
+    monkeypatch.setattr(torchrun, "PAUSE", 0.01)
+    return job(project, "nodes: 2")
+
+
+def test_a_node_takes_part_in_what_node_0_trains_now_not_in_what_it_did(
+    project: Project, second: Job
+) -> None:
+    ran, key = project.build / "ran", manifest.key_of("train", {})
+    scripts.run_sh(replace(second, folder=second.folder.with_name(".train-old")))
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(torchrun.take_part, second, key)
+        time.sleep(0.2)
+        assert not ran.exists()
+        scripts.run_sh(second)
+        wait(ran.exists, 20)
+        assert not other.done()
+        project.result("m", "train", {"iter_1.pth": b""})
+        other.result(20)
+    assert "--node-rank=1 --master-addr=node0" in ran.read_text()
+    assert not second.log.exists()
+
+
+def test_a_node_gives_up_when_node_0_does_not_train(
+    project: Project, second: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torchrun, "PATIENCE", 0.05)
+    with pytest.raises(UserError, match=r"node 0 did not start \S+run.sh in .*; see what `doit`"):
+        torchrun.take_part(second, "")
+    set_to(monkeypatch, rendezvous_host="")
+    with pytest.raises(UserError, match="node 1 does not know where node 0 is; set MODELWRIGHT_R"):
+        torchrun.take_part(second, "")
 
 
 @pytest.mark.parametrize(
