@@ -8,13 +8,21 @@ import shlex
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from .. import paths
 from ..engine import manifest
 from ..errors import UserError
+from .serving import LOOPBACK
 
 # How it was started, with what more than every start has, and for the results in which folder.
 MARK, EXTRAS, BUILD = "modelwright", "modelwright.extras", "modelwright.build"
+# What fetches packages reads these; pip and uv do, as Xinference's image has them.
+FETCHING = (
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST"),
+)
 COMPOSE = "com.docker.compose.network"
 
 
@@ -29,6 +37,7 @@ def command(
     network: str = "",
     gpus: str = "",
     extras: Iterable[str] = (),
+    passed: Iterable[str] = (),
 ) -> list[str]:
     """Return `docker run` with its options.
 
@@ -39,6 +48,7 @@ def command(
             shows in a list of processes.
         gpus: Docker's own words, `all` or `device=0,1`.
         extras: what this start has beyond what every start has, to be found again.
+        passed: variables taken from our environment; with others, the container stays as asked.
     """
     words = ["docker", "run", "-d", "--name", name, "--restart", "unless-stopped"]
     words += ["--network", network] if network else []
@@ -54,7 +64,20 @@ def command(
     labels = {MARK: label, EXTRAS: json.dumps(list(extras)), BUILD: build()}
     for mark, value in labels.items():
         words += ["--label", f"{mark}={value}"]
+    for variable in passed:
+        words += ["-e", variable]
     return [*words, image, *arguments]
+
+
+def fetching(network: str) -> list[str]:
+    """Return the variables by which a container can fetch packages as we do.
+
+    A proxy on this machine's loopback is nowhere in a container that has its own.
+    """
+    found = {name: os.environ[name] for name in FETCHING if os.environ.get(name)}
+    if network == "host":
+        return list(found)
+    return [name for name, value in found.items() if urlsplit(value).hostname not in LOOPBACK]
 
 
 def build() -> str:

@@ -120,6 +120,8 @@ def run(at: Place, extras: Sequence[str]) -> list[str]:
         network=settings.current().serve_network,
         gpus=servers.gpus(),
         extras=extras,
+        # Its image installs engines when a model is first launched.
+        passed=container.fetching(settings.current().serve_network),
     )
 
 

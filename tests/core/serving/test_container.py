@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,27 @@ def test_a_secret_stays_out_of_the_list_of_processes() -> None:
     words = container.command("n", "i", environ={"VLLM_API_KEY": "", "A": "b"})
     assert words[words.index("VLLM_API_KEY") - 1] == "-e"
     assert "A=b" in words
+
+
+def test_xinference_in_a_container_fetches_engines_as_we_would(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = Place("xinference", "docker", "http://127.0.0.1:9997", "127.0.0.1", 9997)
+    for name in container.FETCHING:
+        monkeypatch.delenv(name, raising=False)
+    bare = server.run(at, [])
+    monkeypatch.setenv("https_proxy", "http://me:s3cret@10.10.9.50:3000")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://me:s3cret@mirror/simple")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:7890")  # the container's own, in there
+    words = server.run(at, [])
+    named = [word for name, word in pairwise(words) if name == "-e"]
+    assert {"https_proxy", "PIP_INDEX_URL"} < set(named)
+    assert "http_proxy" not in named
+    assert "s3cret" not in " ".join(words)
+    # A server that serves models is not started anew for them.
+    assert container.label(words) == container.label(bare)
+    put(monkeypatch, serve_network="host")
+    assert "http_proxy" in server.run(at, [])
 
 
 def test_the_host_s_own_network_publishes_no_port() -> None:
