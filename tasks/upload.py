@@ -131,7 +131,7 @@ def _undo(recipe: Recipe, receipt: manifest.Manifest) -> list[str]:
 def run(recipe: Recipe, folder: Path) -> Facts:
     from .core.s3 import unfinished
     from .core.s3.buckets import Bucket
-    from .core.s3.plan import Journal as Parts
+    from .core.s3.plan import Parts
     from .core.s3.uploading import Sender, by_name
 
     bucket = Bucket(present(recipe.upload).bucket)

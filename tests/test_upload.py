@@ -282,7 +282,7 @@ def test_an_interrupted_upload_sends_only_the_missing_parts(
 def test_parts_of_other_content_are_not_taken_for_ours(
     recipe: Recipe, client: Minio, bucket: str, small_parts: None, tmp_path: Path
 ) -> None:
-    journal = plans.Journal(tmp_path / "parts.jsonl")
+    journal = plans.Parts(tmp_path / "parts.jsonl")
     made = buckets.Bucket(bucket)
     made.listing("m/", make=True)
     whole = upload.outgoing(recipe)
@@ -290,20 +290,20 @@ def test_parts_of_other_content_are_not_taken_for_ours(
     plan = uploading.Sender(made, journal).plan(file)
     etag = client._upload_part(bucket, file.name, b"x" * 100_000, None, plan.upload, 1)
     journal.note(upload=plan.upload, part=1, etag="another")
-    again = uploading.Sender(made, plans.Journal(journal.path)).plan(file)
+    again = uploading.Sender(made, plans.Parts(journal.path)).plan(file)
     assert again.upload == plan.upload
     assert again.etags == {}
     journal.note(upload=plan.upload, part=1, etag=etag)
-    assert uploading.Sender(made, plans.Journal(journal.path)).plan(file).missing == [2, 3]
+    assert uploading.Sender(made, plans.Parts(journal.path)).plan(file).missing == [2, 3]
 
 
 def test_a_journal_cut_off_by_a_kill_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
-    journal = plans.Journal(tmp_path / "j")
+    journal = plans.Parts(tmp_path / "j")
     journal.note(object="o", digest="d", upload="u")
     journal.note(upload="u", part=1, etag="e")
     with journal.path.open("a") as file:
         file.write('{"upload": "u", "pa')
-    again = plans.Journal(journal.path)
+    again = plans.Parts(journal.path)
     assert again.uploads == {("o", "d"): "u"}
     assert again.parts == {"u": {1: "e"}}
 

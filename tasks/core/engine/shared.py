@@ -64,7 +64,7 @@ def _left() -> list[Manifest]:
 
 def _send(bucket: Bucket, prefix: str, receipt: Manifest, there: set[str]) -> None:
     """Send what a bucket lacks of a result; its manifest goes last."""
-    from ..s3.plan import Journal, Local
+    from ..s3.plan import Local, Parts
     from ..s3.uploading import Sender
     from . import store
 
@@ -74,7 +74,7 @@ def _send(bucket: Bucket, prefix: str, receipt: Manifest, there: set[str]) -> No
         for file in receipt.files
         if (name := _name(prefix, file.digest)) not in there
     }
-    Sender(bucket, Journal(journal)).send(list(missing.values()))
+    Sender(bucket, Parts(journal)).send(list(missing.values()))
     content = store.result(receipt.key).read_bytes()
     _put(bucket, f"{prefix}results/{_hex(receipt.key)}.json", content)
     journal.unlink(missing_ok=True)

@@ -61,7 +61,7 @@ def part_size(size: int) -> int:
     return max(PART, -(-size // PARTS // MIB) * MIB + (MIB if size > PART * PARTS else 0))
 
 
-class Journal:
+class Parts:
     """Which parts were sent, so that an interrupted upload goes on; one line each, appended."""
 
     def __init__(self, path: Path) -> None:

@@ -14,8 +14,7 @@ from ..errors import UserError
 from . import objects
 from .buckets import Bucket
 from .connection import explained
-from .plan import Journal as Parts
-from .plan import Local
+from .plan import Local, Parts
 
 
 def note(journal: Journal, bucket: str, prefix: str, files: Mapping[str, Local]) -> None:

@@ -18,13 +18,13 @@ from ..errors import UserError
 from .buckets import META, Bucket
 from .client import CONTENT
 from .connection import WORKERS, explained
-from .plan import PART, Journal, Local, Plan, part_size
+from .plan import PART, Local, Parts, Plan, part_size
 
 
 class Sender:
     """Sends files to a bucket."""
 
-    def __init__(self, bucket: Bucket, journal: Journal) -> None:
+    def __init__(self, bucket: Bucket, journal: Parts) -> None:
         self.bucket, self.name, self.client = bucket, bucket.name, bucket.client
         self.journal = journal
         self.stopped = threading.Event()
