@@ -11,7 +11,7 @@ import pytest
 
 from tasks import adapter, merge
 from tasks.core.errors import UserError
-from tasks.core.model import lora
+from tasks.core.model import peft
 from tests.conftest import Project
 from tests.core.model.test_merging import model, numbers, write
 
@@ -85,8 +85,8 @@ KEPT = ("adapter_", "tokenizer", "special_tokens", "merges", "chat_template")
 def left(folder: Path, tool: str) -> Path:
     """Write what a tool leaves."""
     config, tensors, beside = TOOLS[tool]
-    write(folder / lora.WEIGHTS, {name: ("F32", value) for name, value in tensors.items()})
-    (folder / lora.CONFIG).write_text(json.dumps({**PEFT, **config}))
+    write(folder / peft.WEIGHTS, {name: ("F32", value) for name, value in tensors.items()})
+    (folder / peft.CONFIG).write_text(json.dumps({**PEFT, **config}))
     for name in (*TRAINER, *beside):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"{}")
@@ -103,7 +103,7 @@ def test_what_other_programs_trained_is_merged(project: Project, tmp_path: Path,
     adapter.run(recipe, folder)
     names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
     assert {name for name in names if not name.startswith(KEPT)} == set()
-    assert {lora.CONFIG, lora.WEIGHTS, *(n for n in TOOLS[tool][2] if n.startswith(KEPT))} == set(
+    assert {peft.CONFIG, peft.WEIGHTS, *(n for n in TOOLS[tool][2] if n.startswith(KEPT))} == set(
         names
     )
     merge.merge(model(tmp_path / "base", BASE), folder, out, 10**9)
@@ -114,13 +114,14 @@ def test_what_other_programs_trained_is_merged(project: Project, tmp_path: Path,
     assert (found["lm_head.weight"] == (HEAD if saved else 0)).all()
 
 
-def test_tokens_that_were_added_for_the_training_are_named(tmp_path: Path) -> None:
+def test_tokens_that_were_added_to_the_head_alone_are_refused(tmp_path: Path) -> None:
     grown = {**FACTORS, "base_model.model.lm_head.weight": np.ones((12, 6))}
-    write(tmp_path / "a" / lora.WEIGHTS, {name: ("F32", each) for name, each in grown.items()})
-    (tmp_path / "a" / lora.CONFIG).write_text(json.dumps(PEFT))
+    write(tmp_path / "a" / peft.WEIGHTS, {name: ("F32", each) for name, each in grown.items()})
+    (tmp_path / "a" / peft.CONFIG).write_text(json.dumps(PEFT))
     (tmp_path / "base").mkdir()
     base = model(tmp_path / "base", BASE)
-    with pytest.raises(UserError, match=r"lm_head\.weight: 12 tokens, the base has 10"):
+    said = r"lm_head\.weight: 12 tokens, model\.embed_tokens\.weight: 10: the adapter has one of"
+    with pytest.raises(UserError, match=said):
         merge.merge(base, tmp_path / "a", tmp_path, 10**9)
 
 
