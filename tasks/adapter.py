@@ -183,9 +183,9 @@ def _extract(recipe: Recipe, folder: Path) -> None:
     configs = sorted(path for path in folder.glob("*.py") if path.name != "zero_to_fp32.py")
     if len(configs) != 1:
         raise UserError(
-            f"{recipe.file}: adapter: beside {given[-1].name} must be the one config.py that it was "
-            "trained by, which tells r, lora_alpha and target_modules; found "
-            f"{', '.join(path.name for path in configs) or 'none'}; copy it there, or choose by "
+            f"{recipe.file}: adapter: beside {given[-1].name} must be the one config.py that "
+            "trained it, which tells r, lora_alpha and target_modules (found: "
+            f"{', '.join(path.name for path in configs) or 'none'}); copy it there, or choose by "
             f"`allow: [{given[-1].name}*, NAME.py]`"
         )
     others = list(folder.iterdir())

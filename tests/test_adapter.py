@@ -13,7 +13,7 @@ from tasks import adapter, train
 from tasks.core import paths
 from tasks.core.engine import inputs, manifest
 from tasks.core.errors import UserError
-from tasks.core.model import lora, safetensors
+from tasks.core.model import peft, safetensors
 from tasks.core.model.tensors import read
 from tasks.core.xtuner import config as settings_of
 from tests.conftest import Project
@@ -47,7 +47,7 @@ def extracted(path: Path, config: Path) -> dict[str, bytes]:
     folder = path.parent / "adapter"
     folder.mkdir()
     adapter.extract(path, config, folder, "the/base")
-    found = safetensors.read(folder / lora.WEIGHTS).tensors
+    found = safetensors.read(folder / peft.WEIGHTS).tensors
     assert {each.dtype for each in found.values()} == {"F16"}
     return {name: bytes(read(each)) for name, each in found.items()}
 
@@ -59,7 +59,7 @@ def test_a_checkpoint_becomes_an_adapter_in_float16(
     storages = {"0": floats(*range(6)), "1": floats(6, 7, 8, 9)}
     path = saved(tmp_path / "iter_1.pth", {"state_dict": state, "meta": {}}, storages)
     assert extracted(path, config) == HALVES
-    settings = json.loads((tmp_path / "adapter" / lora.CONFIG).read_text())
+    settings = json.loads((tmp_path / "adapter" / peft.CONFIG).read_text())
     assert settings["target_modules"] == ["q_proj"]
     assert (settings["r"], settings["lora_alpha"]) == (2, 4)
     assert settings["base_model_name_or_path"] == "the/base"
@@ -174,15 +174,67 @@ def test_a_set_of_modules_is_a_list_in_json(tmp_path: Path) -> None:
 def test_a_pickled_adapter_that_is_given_becomes_safetensors(project: Project) -> None:
     theirs = project.recipes / "m/theirs"
     theirs.mkdir(parents=True)
-    (theirs / lora.CONFIG).write_text('{"peft_type": "LORA", "r": 2}')
+    (theirs / peft.CONFIG).write_text('{"peft_type": "LORA", "r": 2}')
     short = PREFIX.removeprefix("llm.")
     parts = {f"{short}lora_A.weight": tensor(), f"{short}lora_B.weight": tensor((3, 2), (2, 1))}
-    saved(theirs / lora.PICKLED, parts)
+    saved(theirs / peft.PICKLED, parts)
     recipe = project.recipe("m", "base: {path: x}\nadapter: {path: theirs}\n")
     folder = project.build / "out"
     folder.mkdir(parents=True)
     assert adapter.run(recipe, folder) == {"tensors": 2, "parameters": 12, "rank": 2}
     assert sorted(path.name for path in folder.iterdir()) == sorted(adapter.FILES)
+
+
+@pytest.fixture
+def left(project: Project) -> Path:
+    """What xtuner leaves in its work folder: checkpoints, its dumped config, logs."""
+    folder = project.recipes / "m/theirs"
+    (folder / "20240601/vis_data").mkdir(parents=True)
+    for name in ("llama3_3e.py", "20240601/vis_data/config.py"):
+        (folder / name).write_text(CONFIG.replace("type=LoraConfig", "type='peft.LoraConfig'"))
+    for name in ("zero_to_fp32.py", "last_checkpoint", "iter_9.pth"):
+        (folder / name).write_text("")
+    state = {A: tensor((2, 3), key="0"), B: tensor((2, 2), (2, 1), key="1", elements=4)}
+    storages = {"0": floats(*range(6)), "1": floats(6, 7, 8, 9)}
+    saved(folder / "iter_10.pth", {"state_dict": state, "meta": {}}, storages)
+    return folder
+
+
+@pytest.mark.parametrize("shared_out", [False, True])
+def test_the_newest_checkpoint_that_xtuner_left_is_taken_by_the_config_beside_it(
+    project: Project, left: Path, shared_out: bool
+) -> None:
+    if shared_out:
+        (left / "iter_10.pth").unlink()
+        (left / "iter_10.pth").mkdir()
+        states(left / "iter_10.pth")
+        for number, group in enumerate(([0, 1, 2, 3, 4], [5, 6, 7, 8, 9])):
+            rank(left / "iter_10.pth", number, 2, 2, [float(each) for each in group])
+    before = {path: path.stat().st_ctime_ns for path in left.rglob("*")}
+    recipe = project.recipe("m", "base: {path: x}\nadapter: {path: theirs}\n")
+    folder = project.build / "out"
+    folder.mkdir(parents=True)
+    assert adapter.run(recipe, folder) == {"tensors": 2, "parameters": 10, "rank": 2}
+    assert sorted(path.name for path in folder.iterdir()) == sorted(adapter.FILES)
+    assert json.loads((folder / peft.CONFIG).read_text())["lora_alpha"] == 4
+    assert {path: path.stat().st_ctime_ns for path in left.rglob("*")} == before
+
+
+@pytest.mark.parametrize("names", [[], ["a.py", "b.py"]])
+def test_a_checkpoint_without_the_one_config_that_trained_it_is_refused(
+    project: Project, left: Path, names: list[str]
+) -> None:
+    (left / "llama3_3e.py").unlink()
+    for name in names:
+        (left / name).write_text(CONFIG)
+    recipe = project.recipe("m", "base: {path: x}\nadapter: {path: theirs}\n")
+    folder = project.build / "out"
+    folder.mkdir(parents=True)
+    found = ", ".join(names) or "none"
+    with pytest.raises(
+        UserError, match=rf"r, lora_alpha and target_modules \(found: {found}\); copy"
+    ):
+        adapter.run(recipe, folder)
 
 
 def test_xtuner_is_needed_only_where_the_recipe_asks_for_it(project: Project) -> None:

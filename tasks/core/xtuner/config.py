@@ -15,6 +15,8 @@ from typing import Any
 
 from ..errors import UserError
 
+# The second is what mmengine writes in the copies that it makes of a config.
+LORA = ("LoraConfig", "'peft.LoraConfig'")
 # PEFT's defaults, as far as they change what an adapter does.
 DEFAULTS: dict[str, Any] = {
     "alpha_pattern": {},
@@ -63,7 +65,7 @@ def lora(path: Path) -> dict[str, Any]:
 
 def _makes_lora(call: ast.Call) -> bool:
     kinds = [keyword.value for keyword in call.keywords if keyword.arg == "type"]
-    return any(isinstance(k, ast.Name) and k.id == "LoraConfig" for k in (*kinds, call.func))
+    return any(ast.unparse(kind) in LORA for kind in (*kinds, call.func))
 
 
 def _changed(tree: ast.Module) -> dict[str, int]:
