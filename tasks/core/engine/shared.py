@@ -1,8 +1,9 @@
 """A store that a team shares: results by key in an S3 bucket, laid out as the local store.
 
-It is asked when the local store has no result, and told of every new one.  It is a convenience:
-whatever is wrong with it is said, and the build goes on without it.  Nothing from it is trusted; a
-blob gets its place in the local store only once its bytes have the digest of its name.
+It is asked when the local store has no result, and told of every new one (sending.py).  It is a
+convenience: whatever is wrong with it is said, and the build goes on without it.  Nothing from it
+is trusted; a blob gets its place in the local store only once its bytes have the digest of its
+name.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import console, paths, settings
+from .. import console, settings
 from ..errors import UserError
 from . import digests, manifest, whole
 from .manifest import File, Manifest
@@ -24,77 +25,19 @@ ADDRESS = re.compile(r"s3://(?P<bucket>[^/]+)/?(?P<prefix>.*)")
 LARGEST_MANIFEST = 64 << 20
 
 
-def keep(receipt: Manifest) -> None:
-    """Send a result that the local store has, and after it those that could not be sent before."""
-    place = _place()
-    if not place:
-        return
-    bucket_name, prefix = place
-    try:
-        from ..s3.buckets import Bucket
-
-        bucket = Bucket(bucket_name)
-        there = set(bucket.listing(f"{prefix}blobs/", make=True))
-        _send(bucket, prefix, receipt, there)
-        for each in _left():
-            _send(bucket, prefix, each, there)
-    except (UserError, OSError) as error:
-        console.say(f"   not yet kept in the shared store: {error}")
-        whole.write(_unsent() / _hex(receipt.key), b"")
-
-
-def _unsent() -> Path:
-    """Return the folder with the keys of results that could not be sent."""
-    return paths.build() / ".unsent"
-
-
-def _left() -> list[Manifest]:
-    """Return the results that could not be sent, as far as the local store still has them."""
-    from . import store
-
-    found = []
-    for note in sorted(_unsent().glob("[!.]*")):
-        receipt = manifest.read(store.result(note.name))
-        if receipt and store.look_up(receipt.stage, receipt.key):
-            found.append(receipt)
-        else:
-            note.unlink(missing_ok=True)
-    return found
-
-
-def _send(bucket: Bucket, prefix: str, receipt: Manifest, there: set[str]) -> None:
-    """Send what a bucket lacks of a result; its manifest goes last."""
-    from ..s3.plan import Local, Parts
-    from ..s3.uploading import Sender
-    from . import store
-
-    journal = paths.build() / ".store-upload.journal"
-    missing = {
-        name: Local(name, store.blob(file.digest), file.size, file.digest)
-        for file in receipt.files
-        if (name := _name(prefix, file.digest)) not in there
-    }
-    Sender(bucket, Parts(journal)).send(list(missing.values()))
-    content = store.result(receipt.key).read_bytes()
-    _put(bucket, f"{prefix}results/{_hex(receipt.key)}.json", content)
-    journal.unlink(missing_ok=True)
-    there.update(missing)
-    (_unsent() / _hex(receipt.key)).unlink(missing_ok=True)
-
-
 def fetch(stage: str, key: str) -> bool:
     """Bring a result into the local store; return whether it is there now, whole."""
     from . import store
 
-    place = _place()
-    if not place:
+    found = address()
+    if not found:
         return False
-    bucket_name, prefix = place
+    bucket_name, prefix = found
     try:
         from ..s3.buckets import Bucket
 
         bucket = Bucket(bucket_name)
-        content = _get(bucket, f"{prefix}results/{_hex(key)}.json")
+        content = _get(bucket, result_name(prefix, key))
         if content is None:
             return False
         with whole.coming(store.result(key)) as new:
@@ -150,7 +93,7 @@ def _fetch(bucket: Bucket, prefix: str, file: File) -> None:
     from ..s3.connection import explained
     from . import store
 
-    place, name, sha = store.blob(file.digest), _name(prefix, file.digest), hashlib.sha256()
+    place, name, sha = store.blob(file.digest), blob_name(prefix, file.digest), hashlib.sha256()
     with whole.coming(place) as new:
         with explained(bucket.name), new.open("wb") as out:
             response = bucket.client.get_object(bucket.name, name)
@@ -186,16 +129,7 @@ def _get(bucket: Bucket, name: str) -> bytes | None:
             response.release_conn()
 
 
-def _put(bucket: Bucket, name: str, content: bytes) -> None:
-    import io
-
-    from ..s3.connection import explained
-
-    with explained(bucket.name):
-        bucket.client.put_object(bucket.name, name, io.BytesIO(content), len(content))
-
-
-def _place() -> tuple[str, str] | None:
+def address() -> tuple[str, str] | None:
     """Return bucket and prefix of the shared store, if the settings name one."""
     text = settings.current().store_s3
     if not text:
@@ -214,21 +148,28 @@ def check() -> str:
     Raises:
         UserError: it does not answer, or the setting is wrong.
     """
-    place = _place()
-    if not place:
+    found = address()
+    if not found:
         return ""
     from ..s3.connection import connect, explained
 
-    bucket, prefix = place
+    bucket, prefix = found
     with explained(bucket):
         there = connect(quick=True).bucket_exists(bucket)
         new = "" if there else ", a bucket that the first build makes"
     return f"s3://{bucket}/{prefix}{new}"
 
 
-def _name(prefix: str, digest: str) -> str:
-    return f"{prefix}blobs/{_hex(digest)[:2]}/{_hex(digest)}"
+def blob_name(prefix: str, digest: str) -> str:
+    """Return the name of a blob's object."""
+    return f"{prefix}blobs/{hex_of(digest)[:2]}/{hex_of(digest)}"
 
 
-def _hex(digest: str) -> str:
+def result_name(prefix: str, key: str) -> str:
+    """Return the name of the object of a result's manifest."""
+    return f"{prefix}results/{hex_of(key)}.json"
+
+
+def hex_of(digest: str) -> str:
+    """Return a digest's hex digits alone."""
     return digest.removeprefix("sha256:")

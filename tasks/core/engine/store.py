@@ -11,6 +11,7 @@ the stage's folder and every blob has the digest that its name says.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from .. import console, paths, settings
 from ..errors import UserError
-from . import digests, lock, manifest, shared, whole
+from . import digests, lock, manifest, sending, shared, whole
 from .manifest import Manifest
 
 LOCK = "lock"
@@ -43,7 +44,7 @@ def keep(receipt: Manifest, place: Path) -> bool:
         with lock.among(folder() / LOCK):
             _link_all({blob(file.digest): place / file.path for file in receipt.files})
             whole.write(result(receipt.key), (place / manifest.NAME).read_bytes())
-            shared.keep(receipt)
+            sending.keep(receipt)
     except OSError as error:
         where = "another file system" if error.errno == errno.EXDEV else error.strerror
         console.say(f"   not kept in the store {folder()}: {where}")
@@ -106,19 +107,25 @@ def look_up(stage: str, key: str) -> Manifest | None:
     path = result(key)
     receipt = manifest.read(path)
     if receipt is None or receipt.key != key or receipt.stage != stage:
-        path.unlink(missing_ok=True)
+        _throw_away(path)
         return None
     if not is_sound(receipt):
         console.say(f"   {path} names files outside the stage's folder; it is thrown away")
-        path.unlink()
+        _throw_away(path)
         return None
     for file in receipt.files:
         held = blob(file.digest)
         if not holds(held, file.size, file.digest):
-            held.unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
+            _throw_away(held)
+            _throw_away(path)
             return None
     return receipt
+
+
+def _throw_away(path: Path) -> None:
+    """Remove what nobody can use; where that cannot be, as in a folder of others, it stays."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def is_sound(receipt: Manifest) -> bool:

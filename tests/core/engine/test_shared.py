@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,37 +13,13 @@ import pytest
 from minio import Minio
 
 from tasks.core import paths, settings
-from tasks.core.engine import manifest, room, shared, store
+from tasks.core.engine import manifest, room, sending, shared, store
 from tasks.core.engine.manifest import Manifest
 from tasks.core.errors import UserError
 from tests.conftest import Project
-from tests.services import swift
-from tests.services.swift import Swift
+from tests.core.engine.conftest import BUCKET
 
 WEIGHTS = {"model.safetensors": b"weights" * 1000, "sub/config.json": b"{}"}
-BUCKET = "team"
-
-
-@pytest.fixture
-def team(swift_server: Swift, project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Minio]:
-    """A bucket of its own, and settings that lead there."""
-    values = {
-        "S3_ENDPOINT": swift_server.url,
-        "S3_ACCESS_KEY": swift.USER,
-        "S3_SECRET_KEY": swift.PASSWORD,
-        "STORE_S3": f"s3://{BUCKET}/results/of",
-    }
-    for name, value in values.items():
-        monkeypatch.setenv(f"MODELWRIGHT_{name}", value)
-    settings.current.cache_clear()
-    address = swift_server.url.partition("://")[2]
-    client = Minio(
-        address, access_key=swift.USER, secret_key=swift.PASSWORD, secure=False, region="us-east-1"
-    )
-    yield client
-    if client.bucket_exists(BUCKET):
-        for item in client.list_objects(BUCKET, recursive=True):
-            client.remove_object(BUCKET, str(item.object_name))
 
 
 def kept(project: Project) -> Manifest:
@@ -102,7 +77,7 @@ def test_what_is_there_already_is_not_sent_again(project: Project, team: Minio) 
     before = {str(i.object_name): i.last_modified for i in team.list_objects(BUCKET, "", True)}
     restored(receipt)
 
-    shared.keep(receipt)
+    sending.keep(receipt)
 
     after = {str(i.object_name): i.last_modified for i in team.list_objects(BUCKET, "", True)}
     blobs = [name for name in before if "/blobs/" in name]
@@ -181,29 +156,6 @@ def test_a_store_that_cannot_be_used_is_said_and_stops_nothing(
     assert "shared store: " in told
     assert said in told
     assert "not-the-secret" not in told
-
-
-def test_what_could_not_be_sent_goes_with_the_next_result(
-    project: Project, team: Minio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as wrong:
-        wrong.setenv("MODELWRIGHT_S3_SECRET_KEY", "not-the-secret-1234")
-        settings.current.cache_clear()
-        folder = project.result("m", "merge", WEIGHTS)
-        receipt = manifest.read(folder / manifest.NAME)
-        assert receipt is not None
-        store.keep(receipt, folder)
-    settings.current.cache_clear()
-    folder = project.result("m", "adapter", {"adapter.safetensors": b"a"})
-    other = manifest.read(folder / manifest.NAME)
-    assert other is not None
-
-    store.keep(other, folder)
-
-    shutil.rmtree(store.folder())
-    assert restored(receipt) is not None
-    assert store.restore("adapter", "colleague", other.key) is not None
-    assert list(shared._unsent().iterdir()) == []
 
 
 def test_an_address_that_is_none_is_an_error(
