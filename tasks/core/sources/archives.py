@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import stat
-import tarfile
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from ..errors import UserError
 from ..sections import Base, Source
-from . import downloads, fetched, transfer
+from . import downloads, fetched, packed, transfer
 from . import source as sources
 from .transfer import Remote
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 # What macOS adds to the zips that it makes.
 FINDER = "__MACOSX/"
-Open = Callable[[], IO[bytes]]
 
 
 def fetch(source: Source, folder: Path) -> None:
@@ -69,64 +64,43 @@ def unpack(archive: Path, source: Source, folder: Path) -> None:
         UserError: a name leads out of the folder, or the file is no archive.
     """
     label = source.label.partition("?")[0]
-    try:
-        with _members(archive, label) as members:
-            files = _below_top(members.files) if isinstance(source, Base) else members.files
-            for name in (*members.files, *files):
-                sources.check_name(name, label)
-            for name in sources.selected(source, sorted(files)):
-                place = folder / name
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with files[name]() as content, place.open("wb") as file:
-                    while block := content.read(1 << 20):
-                        file.write(block)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise UserError(f"{label}: no archive that can be read ({error})") from None
+    with packed.opened(archive, label) as opened:
+        names = (_below_top if isinstance(source, Base) else _as_they_are)(opened.found)
+        # In the archive's order: to go back in a compressed tar is to read it from its start.
+        chosen = sources.selected(source, names)
+        _check(chosen, label)
+        for name in chosen:
+            opened.check(names[name])
+        for name in chosen:
+            place = folder / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("wb") as file:
+                file.writelines(packed.blocks(opened, names[name]))
 
 
-def _below_top(files: Mapping[str, Open]) -> dict[str, Open]:
-    """Return a model's files by their names below the one folder that all are in, if there is one.
+def _as_they_are(names: Iterable[str]) -> dict[str, str]:
+    return {name: name for name in names}
+
+
+def _below_top(names: Iterable[str]) -> dict[str, str]:
+    """Return a model's files: by their names below the one folder that all are in, if there is one.
 
     Our own archives have it, named after the model.
     """
-    found = {name: read for name, read in files.items() if not name.startswith(FINDER)}
+    found = [name for name in names if not name.startswith(FINDER)]
     top, _, _ = next(iter(found), "").partition("/")
-    if not all(name.startswith(f"{top}/") for name in found):
-        return found
-    return {name.removeprefix(f"{top}/"): read for name, read in found.items()}
+    # What leads out of a folder keeps what shows it.
+    if top in ("", "..") or not all(name.startswith(f"{top}/") for name in found):
+        return _as_they_are(found)
+    return {name.removeprefix(f"{top}/"): name for name in found}
 
 
-class _members:  # noqa: N801  # used as a function
-    """The plain files of an archive, by name."""
-
-    def __init__(self, archive: Path, label: str) -> None:
-        self.archive: tarfile.TarFile | zipfile.ZipFile
-        if zipfile.is_zipfile(archive):
-            self.archive = zipfile.ZipFile(archive)
-            self.files = dict(self._zipped(self.archive, label))
-        else:
-            self.archive = tarfile.open(archive)  # noqa: SIM115  # closed at exit
-            self.files = dict(self._tarred(self.archive, label))
-
-    def __enter__(self) -> _members:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.archive.close()
-
-    @staticmethod
-    def _zipped(archive: zipfile.ZipFile, label: str) -> Iterator[tuple[str, Open]]:
-        for info in archive.infolist():
-            if stat.S_ISLNK(info.external_attr >> 16):
-                raise UserError(f"{label}: {info.filename!r} is a link; leave links out of it")
-            if not info.is_dir():
-                yield info.filename, lambda info=info: archive.open(info)  # type: ignore[misc]
-
-    @staticmethod
-    def _tarred(archive: tarfile.TarFile, label: str) -> Iterator[tuple[str, Open]]:
-        for info in archive.getmembers():
-            if not info.isfile() and not info.isdir():
-                raise UserError(f"{label}: {info.name!r} is a link or device; leave it out")
-            if info.isfile():
-                name = info.name.removeprefix("./")
-                yield name, lambda info=info: archive.extractfile(info)  # type: ignore[misc]
+def _check(names: Sequence[str], label: str) -> None:
+    """Refuse names that lead out of the folder, or that cannot all be written."""
+    folders = {parent for name in names for parent in PurePosixPath(name).parents}
+    for name in names:
+        sources.check_name(name, label)
+        if PurePosixPath(name) in folders:
+            raise UserError(
+                f"{label}: {name!r} is a file and a folder at once; leave one out with `ignore:`"
+            )

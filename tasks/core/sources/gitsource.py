@@ -67,6 +67,8 @@ def _fetch(source: Source, commit: str, clone: Path, folder: Path) -> None:
         if not sources.NOT_OURS.intersection(path.relative_to(clone).parts)
     ]
     names = sources.choose(source, {name: _entry(clone, name) for name in sorted(found)})
+    for name in names:
+        _check_link(clone, name)
     lfs = {name: entry for name, entry in names.items() if "digest" in entry}
     missing = {
         name: entry
@@ -107,12 +109,23 @@ def _checkout(source: Source, commit: str, clone: Path) -> None:
          at=clone)  # fmt: skip
 
 
-def _entry(clone: Path, name: str) -> dict[str, object]:
+def _check_link(clone: Path, name: str) -> None:
     path = clone / name
-    if path.is_symlink() and not path.resolve().is_relative_to(clone.resolve()):
+    if not _is_within(clone, path):
         raise UserError(f"{name}: a link out of the repository; leave it out with `ignore:`")
     if not path.is_file():
         raise UserError(f"{name}: a link that leads nowhere; leave it out with `ignore:`")
+
+
+def _is_within(clone: Path, path: Path) -> bool:
+    # Path.resolve raises for links in a circle.
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(clone))
+
+
+def _entry(clone: Path, name: str) -> dict[str, object]:
+    path = clone / name
+    if not (_is_within(clone, path) and path.is_file()):
+        return {"size": 0}
     size = path.stat().st_size
     pointer = POINTER.match(path.read_bytes()) if size <= POINTER_MAX else None
     if pointer:

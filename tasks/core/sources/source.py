@@ -116,8 +116,6 @@ def choose(source: Source, found: dict[str, Any]) -> dict[str, Any]:
         UserError: a name leads out of the folder or breaks tools; a pattern matches nothing.
     """
     names = [name for name in sorted(found) if not NOT_OURS.intersection(name.split("/"))]
-    for name in names:
-        check_name(name, source.label)
     names = selected(source, names)
     left = duplicates(names) if isinstance(source, Base) and not source.allow else []
     if left:
@@ -127,7 +125,10 @@ def choose(source: Source, found: dict[str, Any]) -> dict[str, Any]:
             f"   left out: {len(left)} files ({size}) that repeat the safetensors: {shown}; "
             "`allow:` in the recipe takes them"
         )
-    return {name: found[name] for name in names if name not in left}
+    chosen = {name: found[name] for name in names if name not in left}
+    for name in chosen:
+        check_name(name, source.label)
+    return chosen
 
 
 def selected(source: Source, names: Iterable[str]) -> list[str]:
@@ -210,7 +211,9 @@ def files(folder: Path, source: Source | None = None) -> list[Path]:
         for path in manifest.walk(folder)
         if not NOT_OURS.intersection(path.relative_to(folder).parts)
     }
-    for name, path in found.items():
+    chosen = selected(source, found) if source and found else list(found)
+    for name in chosen:
+        path = found[name]
         if name == manifest.NAME:
             raise UserError(f"{path}: this name is ours; move the file away")
         check_name(name, str(folder))
@@ -218,8 +221,7 @@ def files(folder: Path, source: Source | None = None) -> list[Path]:
             raise UserError(
                 f"{path}: a link that leads nowhere, or no plain file; remove or mend it"
             )
-    names = selected(source, found) if source and found else list(found)
-    return [found[name] for name in names]
+    return [found[name] for name in chosen]
 
 
 def fingerprint(folder: Path, source: Source | None = None) -> str:

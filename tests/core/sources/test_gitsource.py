@@ -181,10 +181,22 @@ def test_only_the_files_that_the_patterns_allow_are_fetched(
     assert "other, [old].safetensors" in content(paths.output("m", "base"))
 
 
-def test_a_link_out_of_the_repository_is_refused(project: Project, origin: Path) -> None:
-    (origin / "link.txt").symlink_to("/etc/hostname")
+@pytest.mark.parametrize(
+    ("to", "error"),
+    [
+        ("/etc/hostname", "a link out of the repository"),
+        ("nowhere", "a link that leads nowhere"),
+        ("link.txt", "a link that leads nowhere"),
+    ],
+)
+def test_a_link_that_leads_out_or_nowhere_is_refused_until_it_is_left_out(
+    project: Project, origin: Path, to: str, error: str
+) -> None:
+    (origin / "link.txt").symlink_to(to)
     git.repository(origin, {})
-    assert "link.txt: a link out of the repository" in build(recipe(project, str(origin)))
+    assert f"link.txt: {error}; leave it out" in build(recipe(project, str(origin)))
+    assert build(recipe(project, str(origin), ", ignore: [link.txt]")) == ""
+    check_whole(origin)
 
 
 def test_an_object_that_the_server_lacks_is_named(

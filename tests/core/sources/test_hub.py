@@ -324,6 +324,14 @@ def test_a_name_that_leads_out_or_misleads_is_refused(
     assert "a file is called" in build(project.recipe("m", RECIPE))
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "../out.bin", "a\\b.bin"])
+def test_a_name_that_is_refused_can_be_left_out(project: Project, hub: Hub, name: str) -> None:
+    hub.put("org/model", {**model(), name: b"x"})
+    text = f"base: {{hub: org/model, ignore: ['{name}']}}\n"
+    assert build(project.recipe("m", text)) == ""
+    assert name not in lock(project.recipe("m", text))["files"]
+
+
 def test_a_disk_that_is_too_small_is_told_before_the_start(
     project: Project, served: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -435,6 +443,23 @@ def test_a_cache_that_lies_is_not_believed(
     assert content(paths.output("m", "base"))["model.safetensors"] == whole
 
 
+def test_a_cache_that_may_not_be_read_counts_as_not_there(
+    project: Project, served: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(self: Path, *arguments: Any, **named: Any) -> Any:
+        if self.is_relative_to(tmp_path / "hub"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return plain(self, *arguments, **named)
+
+    snapshot_download("org/model", endpoint=served.url, cache_dir=tmp_path / "hub")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    plain = Path.open
+    monkeypatch.setattr(Path, "open", refuse)
+    served.asked.clear()
+    assert build(project.recipe("m", RECIPE)) == ""
+    assert len(served.requests("/resolve/")) == 4
+
+
 @pytest.fixture
 def mounted() -> Iterator[Path]:
     """A folder on another file system, as a cache that is mounted."""
@@ -474,6 +499,27 @@ def test_what_may_have_no_second_name_is_copied_and_verified(
     assert content(paths.output("m", "base"))["tokenizer.json"] == b"{}"
     assert len(served.requests("/resolve/")) == 1
     assert not (paths.output("m", "base") / "model.safetensors").stat().st_mode & 0o222
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_copy_that_is_wrong_costs_nothing_of_what_had_come(
+    project: Project, served: Hub, monkeypatch: pytest.MonkeyPatch, mounted: Path, right: bool
+) -> None:
+    snapshot_download("org/model", endpoint=served.url, cache_dir=mounted)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(mounted))
+    whole = read(served)["model.safetensors"]
+    part = fetched.partial(digests.of_bytes(whole))
+    part.parent.mkdir(parents=True)
+    part.write_bytes(whole[:-15_000])
+    if not right:
+        cached = next(mounted.rglob("model.safetensors")).resolve()
+        cached.chmod(0o644)
+        cached.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    served.sent.clear()
+    assert build(project.recipe("m", RECIPE)) == ""
+    assert content(paths.output("m", "base"))["model.safetensors"] == whole
+    assert served.sent.get("model.safetensors", 0) == (0 if right else 15_000)
+    assert not list(part.parent.glob("*.part"))
 
 
 def test_killed_at_any_moment_the_next_doit_ends_with_the_same_bytes(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import UserError
+from tasks.core.sections import Base
 from tasks.core.sources import source
 
 
@@ -62,6 +63,15 @@ def test_what_cannot_be_taken_is_refused_not_left_out(folder: Path, kind: str) -
     else:
         Path(os.fsdecode(bytes(folder) + b"/odd\xff")).touch()
     with pytest.raises(UserError, match=r"odd|manifest\.json"):
+        source.files(folder)
+
+
+@pytest.mark.parametrize("name", ["a\\b", "manifest.json", "dead"])
+def test_what_would_be_refused_can_be_left_out(folder: Path, name: str) -> None:
+    (folder / name).symlink_to("nowhere" if name == "dead" else "config.json")
+    wanted = Base(path=str(folder), ignore=(name,))
+    assert source.files(folder, wanted) == [folder / "config.json", folder / "sub/a"]
+    with pytest.raises(UserError):
         source.files(folder)
 
 
