@@ -10,7 +10,7 @@ from pathlib import Path
 from .. import console, paths
 from ..engine import digests
 from ..errors import UserError
-from .fetched import alone, is_whole, link, partial, place
+from .fetched import alone, copied, is_whole, link, partial, place
 from .sink import Progress
 from .transfer import Remote, copy, transfer
 
@@ -88,16 +88,30 @@ def _get(
             progress.add(remote.size)
             return None
         target.unlink(missing_ok=True)
-        coming, found = partial(remote.digest), nearby(remote)
+        found = _readable(remote, nearby)
         if found and _adopt(found, remote):
             progress.add(remote.size)
             return None
-        digest = copy(found, remote, coming, progress) if found else None
-        digest = digest or transfer(remote, coming, headers, progress)
+        came, partly = copied(remote.digest), partial(remote.digest)
+        digest = copy(found, remote, came, progress) if found else None
+        if not digest:
+            came, digest = partly, transfer(remote, partly, headers, progress)
         # One copy for all recipes: nobody should write to it in passing.
-        coming.chmod(0o444)
-        coming.rename(target)
+        came.chmod(0o444)
+        came.rename(target)
+        partly.unlink(missing_ok=True)
         return digest
+
+
+def _readable(remote: Remote, nearby: Callable[[Remote], Path | None]) -> Path | None:
+    """Return the file on this machine that may be the same, unless it is not ours to read."""
+    try:
+        found = nearby(remote)
+        if found:
+            found.open("rb").close()
+    except OSError:
+        return None
+    return found
 
 
 def _adopt(found: Path, remote: Remote) -> bool:

@@ -31,6 +31,11 @@ def partial(digest: str) -> Path:
     return _beside(place(digest), ".part")
 
 
+def copied(digest: str) -> Path:
+    """Return where a file is while it is copied: what is on this machine may be another."""
+    return _beside(place(digest), ".copy.part")
+
+
 def link(digest: str, at: Path) -> None:
     """Put a link to a fetched file; relative, so that the build folder can be moved."""
     at.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +100,8 @@ def collect(now: float | None = None) -> int:
 
 def _drop(path: Path, oldest: float) -> int:
     """Remove what nobody has asked for since; return the bytes that this freed."""
-    lock, freed = _beside(path.with_name(path.name.removesuffix(".part")), ".lock"), 0
+    name = path.name.removesuffix(".part").removesuffix(".copy")
+    lock, freed = _beside(path.with_name(name), ".lock"), 0
     with lock.open("a") as file:
         there = [each for each in (path, lock) if each.exists()]
         if not _is_ours(file) or any(each.stat().st_mtime > oldest for each in there):

@@ -60,10 +60,10 @@ def test_gc_leaves_an_old_file_that_a_build_is_about_to_link(old: Path) -> None:
     assert old.exists()
 
 
-@pytest.mark.parametrize("kind", ["part", "clone"])
+@pytest.mark.parametrize("kind", ["part", "copy.part", "clone"])
 def test_gc_leaves_what_a_killed_build_left_and_another_goes_on_with(old: Path, kind: str) -> None:
-    target = old if kind == "part" else old.with_name("clone-0123456789ab")
-    left = old.rename(f"{old}.part") if kind == "part" else target
+    target = old.with_name("clone-0123456789ab") if kind == "clone" else old
+    left = target if kind == "clone" else old.rename(f"{old}.{kind}")
     if kind == "clone":
         target.mkdir()
     with fetched.alone(target):
