@@ -334,7 +334,8 @@ def test_a_server_that_restarts_in_the_middle_is_overcome(
 
 def refusing(pattern: str, code: str, status: int = 403, after: int = 0) -> Fault:
     """Return a server's refusal, in S3's form, for the requests that match."""
-    body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+    said = f"no,\n not {swift.PASSWORD}. "
+    body = f"<Error><Code>{code}</Code><Message>{said}</Message></Error>".encode()
     xml = {"Content-Type": "application/xml"}
     return Fault(pattern, times=9, after=after, status=status, headers=xml, body=body)
 
@@ -345,7 +346,7 @@ def refusing(pattern: str, code: str, status: int = 403, after: int = 0) -> Faul
         ("XMinioStorageFull", 507, "the server's disk is full; free some space there"),
         ("QuotaExceeded", 403, "the quota is used up; free some space there"),
         ("EntityTooLarge", 400, "the server takes no object of that size"),
-        ("Unheard", 418, "Unheard: look at what the server's operator says about it"),
+        ("Unheard", 418, "Unheard: no, not ***; look at what the server's operator says about it"),
     ],
 )
 def test_a_server_s_refusal_says_what_to_do(
@@ -536,7 +537,7 @@ def test_a_file_that_is_not_what_was_built_is_refused_by_the_server(
 
 
 @pytest.mark.parametrize("secure", [False, True])
-def test_what_is_sent_is_hashed_once_at_most(
+def test_what_is_sent_is_hashed_for_its_signature_once_at_most(
     recipe: Recipe, server: Swift, monkeypatch: pytest.MonkeyPatch, secure: bool
 ) -> None:
     """The weights go in two parts; of a file that goes in one piece the digest is known."""
@@ -555,9 +556,28 @@ def test_what_is_sent_is_hashed_once_at_most(
         return counted
 
     monkeypatch.setattr("tasks.core.s3.client.sha256_hash", counting(sha256_hash))
-    monkeypatch.setattr("minio.api.md5sum_hash", counting(md5sum_hash))
     assert build(recipe) == ""
     assert sorted(count for count in hashed if count > 2000) == [100_000, 200_000]
+
+
+def test_over_tls_each_body_goes_with_its_md5(
+    recipe: Recipe, server: Swift, monkeypatch: pytest.MonkeyPatch, small_parts: None
+) -> None:
+    """A bucket at AWS with Object Lock takes nothing without."""
+    plain, sent = urllib3.PoolManager.urlopen, dict[str, list[Any]]()
+
+    def noted(pool: urllib3.PoolManager, method: str, url: str, **options: Any) -> Any:
+        if method == "PUT" and options.get("body"):
+            sent[url] = [options["headers"].get("Content-MD5"), md5sum_hash(options["body"])]
+        return plain(pool, method, url, **options)
+
+    monkeypatch.setattr(urllib3.PoolManager, "urlopen", noted)
+    configure(monkeypatch, ENDPOINT=server.tls)
+    monkeypatch.setenv("SSL_CERT_FILE", str(server.ca))
+    assert build(recipe) == ""
+    assert sum("partNumber" in url for url in sent) == 3
+    assert len(sent) > 3
+    assert all(told == made for told, made in sent.values())
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -16,11 +17,14 @@ from ..errors import UserError
 if TYPE_CHECKING:
     import urllib3
     from minio import Minio
+    from minio.error import S3Error
 
 # Requests under way at a time.
 WORKERS = 8
 # Seconds that an answer may take where nobody wants to wait.
 QUICK = 5.0
+# Characters of what a server says that fit a message.
+_MOST = 300
 
 CURES = {
     "AccessDenied": "these credentials may not do that; ask for the right, or take others",
@@ -126,8 +130,12 @@ def explained(what: str) -> Iterator[None]:
     try:
         yield
     except S3Error as error:
-        cure = CURES.get(str(error.code), "look at what the server's operator says about it")
-        raise UserError(f"{what} on {where}: {error.code}: {cure}") from None
+        if cure := CURES.get(str(error.code)):
+            raise UserError(f"{what} on {where}: {error.code}: {cure}") from None
+        raise UserError(
+            f"{what} on {where}: {error.code}: {_said(error)}; look at what the server's operator "
+            "says about it"
+        ) from None
     except (InvalidResponseError, ServerError) as error:
         status = getattr(error, "_code", None) or getattr(error, "status_code", "an error")
         raise UserError(f"{what} on {where}: the server answers {status}, try later") from None
@@ -140,3 +148,14 @@ def explained(what: str) -> Iterator[None]:
         raise UserError(
             f"{where}: no answer ({type(reason).__name__}); is MODELWRIGHT_S3_ENDPOINT right?"
         ) from None
+
+
+def _said(error: S3Error) -> str:
+    """Return a server's own words, fit for a line and without our keys."""
+    found = settings.current()
+    # Masked first: of a key that is cut off in the middle nothing would be found.
+    text = error.message or "no word why"
+    for key in (found.s3_secret_key, found.s3_session_token, found.s3_access_key):
+        text = text.replace(key, "***") if key else text
+    text = re.sub(r"\s+", " ", text).strip().rstrip(".")
+    return text if len(text) <= _MOST else f"{text[: _MOST - 3]}..."
