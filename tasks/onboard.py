@@ -121,9 +121,17 @@ def told(recipe: Recipe) -> Told:
 
 
 def run(recipe: Recipe, folder: Path) -> Facts:
-    """Write the record for machines and for people."""
-    from .core import kubernetes
+    """Write the record for machines and for people.
 
+    Raises:
+        UserError: what serves the mounted files does not know what it is told.
+    """
+    from .core import kubernetes
+    from .core.image import lints
+    from .core.kubernetes import runtime
+
+    judged = lints.of_runtime(recipe, runtime.image(recipe), runtime.arguments(recipe))
+    lints.check(recipe, judged)
     content = record(recipe)
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     (folder / "record.json").write_text(text, encoding="utf-8")

@@ -99,6 +99,8 @@ def test_the_mount_is_the_workers_folder_unless_given(project: Project) -> None:
 
 QWEN = "base: {hub: Qwen/Qwen3-8B}\n"
 WEIGHTS = "image: {base: scratch, repository: x, tool_parser: hermes}\n"
+EARLY, LATE = (WEIGHTS.replace("hermes", parser) for parser in ("xlam", "qwen3_coder"))
+TOOLS = ["--enable-auto-tool-choice"]
 
 
 @pytest.mark.parametrize(
@@ -108,10 +110,9 @@ WEIGHTS = "image: {base: scratch, repository: x, tool_parser: hermes}\n"
         (QWEN + "onboard: {}\n", "v0.8.4", []),
         ("base: {hub: allenai/OLMo, architecture: OLMoForCausalLM}\nonboard: {}\n", "v0.4.1", []),
         (LLAMA, "v0.4.1", ["--trust-remote-code"]),
-        (
-            MOUNTED + WEIGHTS, "v0.6.6",
-            ["--enable-auto-tool-choice", "--tool-call-parser=hermes"],
-        ),
+        (MOUNTED + WEIGHTS, "v0.6.6", [*TOOLS, "--tool-call-parser=hermes"]),
+        (MOUNTED + EARLY, "v0.9.2", [*TOOLS, "--tool-call-parser=xlam"]),
+        (QWEN + "onboard: {}\n" + LATE, "v0.19.0", [*TOOLS, "--tool-call-parser=qwen3_coder"]),
         (QWEN + "onboard: {runtime: own/vllm:v1}\n", "own/vllm:v1", []),
     ],
 )  # fmt: skip
@@ -121,6 +122,29 @@ def test_mounted_files_are_served_by_a_vllm_that_can(
     told = onboard.told(project.recipe("m", text))
     assert told.runtime == (image if ":" in image else f"vllm/vllm-openai:{image}")
     assert list(told.arguments) == arguments
+
+
+@pytest.mark.parametrize(
+    ("runtime", "told"),
+    [
+        (
+            "v0.8.4",
+            "qwen3_coder came after vLLM 0.9.2, and onboard.runtime has 0.8.4; take a later",
+        ),
+        ("v0.4.1", "does not know --tool-call-parser, it came with 0.6.0; take a later onboard"),
+        ("v0.19.0", None),
+        ("latest", None),
+    ],
+)
+def test_a_runtime_that_does_not_know_the_parser_is_refused(
+    project: Project, runtime: str, told: str | None
+) -> None:
+    text = f"{QWEN}onboard: {{runtime: 'vllm/vllm-openai:{runtime}'}}\n{LATE}"
+    if told is None:
+        assert files(project, text)
+        return
+    with pytest.raises(UserError, match=told):
+        files(project, text)
 
 
 def test_without_a_registry_the_record_says_so(project: Project) -> None:

@@ -59,7 +59,15 @@ def of_recipe(recipe: Recipe, command: Sequence[str], *, has_adapter: bool) -> I
     if version is None:
         return
     yield from _architecture(recipe, version)
-    yield from _flags(command, version)
+    yield from _flags(command, version, "image.base")
+
+
+def of_runtime(recipe: Recipe, image: str, arguments: Sequence[str]) -> Iterator[Finding]:
+    """Yield what an image that serves mounted files does not know of what it is told."""
+    named = recipe.onboard and recipe.onboard.runtime
+    version = versions.of_image(image)
+    if version is not None:
+        yield from _flags(arguments, version, "onboard.runtime" if named else "image.base")
 
 
 def of_files(recipe: Recipe, folder: Path, names: Sequence[str]) -> Iterator[Finding]:
@@ -155,17 +163,19 @@ def _architecture(recipe: Recipe, version: versions.Version) -> Iterator[Finding
         )
 
 
-def _flags(command: Sequence[str], version: versions.Version) -> Iterator[Finding]:
+def _flags(command: Sequence[str], version: versions.Version, base: str) -> Iterator[Finding]:
+    """Yield what a version does not know; `base` is the key that names it."""
     ours = ".".join(map(str, version))
-    for word in command:
-        first = versions.FLAGS.get(word.partition("=")[0])
+    words = [part for word in command for part in word.split("=", 1)]
+    for word in words:
+        first = versions.FLAGS.get(word)
         if first and version < first:
             since = ".".join(map(str, first))
             yield Finding(
                 f"image: vLLM {ours} does not know {word}, it came with {since}; take a later "
-                "image.base, or leave it out"
+                f"{base}, or leave it out"
             )
-    parser = dict(itertools.pairwise(command)).get("--tool-call-parser")
+    parser = dict(itertools.pairwise(words)).get("--tool-call-parser")
     if parser is None or version < versions.FLAGS["--tool-call-parser"]:
         return
     if parser not in versions.EARLY_PARSERS | versions.LATE_PARSERS:
@@ -173,13 +183,13 @@ def _flags(command: Sequence[str], version: versions.Version) -> Iterator[Findin
         yield Finding(f"image.tool_parser: {parser}: not a tool parser of vLLM{known}")
     elif version <= (0, 9, 2) and parser in versions.LATE_PARSERS:
         yield Finding(
-            f"image.tool_parser: {parser} came after vLLM 0.9.2, and the base has {ours}; take a "
-            "later image.base"
+            f"image.tool_parser: {parser} came after vLLM 0.9.2, and {base} has {ours}; take a "
+            f"later {base}"
         )
     elif version < (0, 6, 3) and parser not in versions.FIRST_PARSERS:
         yield Finding(
             f"image.tool_parser: vLLM {ours} has {' and '.join(sorted(versions.FIRST_PARSERS))} "
-            "only; take a later image.base"
+            f"only; take a later {base}"
         )
 
 

@@ -18,11 +18,13 @@ FLAGS: dict[str, Version] = {
     "--lora-modules": (0, 3, 0),
     "--max-lora-rank": (0, 3, 0),
 }
-# --tool-call-parser: those of 0.6.0, those that 0.9.2's sources have, and those that came later.
+# --tool-call-parser: those of 0.6.0, of 0.6.6, of 0.9.2, and those that came later.
 FIRST_PARSERS = frozenset({"hermes", "mistral"})
-EARLY_PARSERS = FIRST_PARSERS | {
-    "deepseek_v3", "granite", "granite-20b-fc", "internlm", "jamba", "llama3_json",
-    "llama4_pythonic", "llama4_json", "minimax", "phi4_mini_json", "pythonic", "xlam",
+OLD_PARSERS = FIRST_PARSERS | {
+    "granite", "granite-20b-fc", "internlm", "jamba", "llama3_json", "pythonic",
+}  # fmt: skip
+EARLY_PARSERS = OLD_PARSERS | {
+    "deepseek_v3", "llama4_pythonic", "llama4_json", "minimax", "phi4_mini_json", "xlam",
 }  # fmt: skip
 LATE_PARSERS = frozenset({
     "deepseek_v31", "deepseek_v32", "ernie45", "functiongemma", "gemma4", "gigachat3", "glm45",
@@ -58,6 +60,13 @@ def serving(known: Mapping[str, str | None], wished: str) -> str:
     if first and parse(first) > parse(wished):
         return first
     return last if last and parse(last) < parse(wished) else wished
+
+
+def parsing(parser: str) -> str:
+    """Return a version that has a tool parser; all of the late ones are in 0.19.0."""
+    if parser in LATE_PARSERS:
+        return "0.19.0"
+    return "0.6.6" if parser in OLD_PARSERS else "0.9.2"
 
 
 def parse(version: str) -> Version:

@@ -7,8 +7,8 @@ from ..image import versions
 from ..recipe import Recipe
 
 IMAGE = "vllm/vllm-openai"
-# The document's own, and the one for tool calls, which the document's cannot read.
-DOCUMENT, TOOLS = "0.4.1", "0.6.6"
+# The document's own, which cannot read tool calls.
+DOCUMENT = "0.4.1"
 
 
 def image(recipe: Recipe) -> str:
@@ -17,7 +17,8 @@ def image(recipe: Recipe) -> str:
     base = recipe.image.base if recipe.image else "scratch"
     if own or not (base == "scratch" or base.startswith(("oci:", "docker-"))):
         return own or base
-    wished = TOOLS if recipe.image and recipe.image.tool_parser else DOCUMENT
+    parser = recipe.image.tool_parser if recipe.image else None
+    wished = versions.parsing(parser) if parser else DOCUMENT
     return f"{IMAGE}:v{versions.serving(catalog.row(recipe).vllm, wished)}"
 
 
