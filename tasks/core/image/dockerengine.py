@@ -16,7 +16,7 @@ from pathlib import Path
 from ..engine import digests, manifest
 from ..errors import UserError
 from ..model import modelfiles
-from . import dockerarchive, layers, oci
+from . import dockerarchive, layers, oci, reference
 
 Content = Callable[[oci.Descriptor], Iterator[bytes | memoryview]]
 
@@ -126,10 +126,11 @@ def push(image: str, name: str, log: Path) -> str:
     _ask("tag", image, name)
     run(["docker", "push", name], log)
     listed = json.loads(_ask("image", "inspect", "--format", "{{json .RepoDigests}}", name))
-    repository = name.rpartition(":")[0]
-    for one in listed:
-        if one.startswith(f"{repository}@"):
-            return str(one.partition("@")[2])
+    wanted = reference.parse(name)
+    # Of Docker Hub's an engine leaves the host away.
+    for one in map(reference.parse, listed):
+        if one.digest and (one.host, one.repository) == (wanted.host, wanted.repository):
+            return one.digest
     raise UserError(f"{name}: pushed, but the engine names no digest; its log is {log}")
 
 
