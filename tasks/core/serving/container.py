@@ -23,7 +23,8 @@ FETCHING = (
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
     *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST"),
 )
-COMPOSE = "com.docker.compose.network"
+# The network of our compose files, and the label without which compose refuses one.
+NETWORK, COMPOSE = "modelwright", "com.docker.compose.network"
 
 
 def command(
@@ -125,7 +126,7 @@ def extras(found: Mapping[str, Any]) -> set[str]:
 
 
 def start(run: Sequence[str], environ: Mapping[str, str]) -> None:
-    """Start a container, in its network; one that is missing is made, and stays.
+    """Start a container; the network of our compose files is made where it is missing, and stays.
 
     Args:
         environ: what the command takes from our environment.
@@ -134,12 +135,18 @@ def start(run: Sequence[str], environ: Mapping[str, str]) -> None:
         UserError: Docker refuses; a container that it made all the same is removed.
     """
     name = run[run.index("--name") + 1]
-    if "--network" in run:
-        _have_network(run[run.index("--network") + 1])
+    network = run[run.index("--network") + 1] if "--network" in run else ""
+    if network == NETWORK:
+        _have_network()
     try:
         _run(list(run), {**os.environ, **environ})
     except UserError as error:
         remove(name)
+        if f"network {network} not found" in str(error):
+            raise UserError(
+                f"MODELWRIGHT_SERVE_NETWORK: Docker has no network '{network}'; make it by `docker "
+                f"network create {network}`, or name another"
+            ) from None
         raise UserError(f"{error}\n  command: {shlex.join(run)}") from None
 
 
@@ -157,14 +164,21 @@ def output(name: str) -> str:
     return done.stdout + done.stderr
 
 
-def _have_network(name: str) -> None:
-    """Make a network where Docker has none of the name; `default` and `container:NAME` are words.
+def _have_network() -> None:
+    """Make the network of our compose files where Docker has none."""
+    if _has_network():
+        return
+    try:
+        _ask("network", "create", "--label", f"{COMPOSE}={NETWORK}", NETWORK)
+    except UserError:
+        # Another server, started at the same time, may have made it.
+        if not _has_network():
+            raise
 
-    Compose takes a network that it has not made only with its own label.
-    """
-    listed = _ask("network", "ls", "--filter", f"name={name}", "--format", "{{.Name}}").split()
-    if name not in (*listed, "default") and ":" not in name:
-        _ask("network", "create", "--label", f"{COMPOSE}={name}", name)
+
+def _has_network() -> bool:
+    listed = _ask("network", "ls", "--filter", f"name={NETWORK}", "--format", "{{.Name}}")
+    return NETWORK in listed.split()
 
 
 def _ask(*words: str) -> str:

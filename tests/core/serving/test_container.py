@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core.errors import UserError
 from tasks.core.serving import container, daemon
 from tasks.core.serving.serving import Place
 from tasks.core.xinference import server
@@ -77,11 +78,29 @@ def test_another_command_has_another_mark() -> None:
     assert container.label(one) != container.label(two)
 
 
-# A Docker client that notes what it is told, and has the networks that every engine has.
+# A Docker client that notes what it is told, and has the networks that every engine has; another
+# client makes the network just before it.
 CLIENT = """#!/bin/sh
 echo "$*" >> "$DOCKER_ASKED"
-test "$1 $2" != "network ls" || printf 'bridge\\nhost\\nnone\\nmodelwright-old\\n'
+case "$*" in
+"network ls "*) printf 'bridge\\nhost\\nnone\\nmodelwright-old\\n'; cat "$DOCKER_ASKED.made";;
+"network create "*) echo modelwright >> "$DOCKER_ASKED.made"; exit $DOCKER_RACE;;
+*"--network theirs "*) echo "docker: Error: network theirs not found." >&2; exit 125;;
+esac
 """
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file in which that client notes what it is told."""
+    client, noted = tmp_path / "docker", tmp_path / "asked"
+    client.write_text(CLIENT)
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("DOCKER_ASKED", str(noted))
+    monkeypatch.setenv("DOCKER_RACE", "0")
+    (tmp_path / "asked.made").touch()
+    return noted
 
 
 @pytest.mark.parametrize(
@@ -89,22 +108,31 @@ test "$1 $2" != "network ls" || printf 'bridge\\nhost\\nnone\\nmodelwright-old\\
     [
         ("modelwright", ["--label com.docker.compose.network=modelwright modelwright"]),
         ("modelwright-old", []),
+        ("elsewhere", []),
         ("host", []),
         ("default", []),
         ("container:theirs", []),
         ("", []),
     ],
 )
-def test_a_network_that_is_missing_is_made_as_compose_takes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str, made: list[str]
+def test_the_network_of_our_compose_files_is_made_as_compose_takes_it(
+    asked: Path, network: str, made: list[str]
 ) -> None:
-    client, asked = tmp_path / "docker", tmp_path / "asked"
-    client.write_text(CLIENT)
-    client.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setenv("DOCKER_ASKED", str(asked))
     container.start(container.command("n", "i", network=network), {})
     lines = asked.read_text().splitlines()
     began = "network create "
     assert [line.removeprefix(began) for line in lines if line.startswith(began)] == made
     assert lines[-1].startswith("run -d --name n")
+
+
+def test_a_network_that_another_server_makes_meanwhile_is_taken(
+    asked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_RACE", "1")
+    container.start(container.command("n", "i", network="modelwright"), {})
+    assert asked.read_text().splitlines()[-1].startswith("run -d --name n")
+
+
+def test_a_network_of_theirs_that_is_missing_is_named_with_the_command(asked: Path) -> None:
+    with pytest.raises(UserError, match="no network 'theirs'; make it by `docker network create t"):
+        container.start(container.command("n", "i", network="theirs"), {})
