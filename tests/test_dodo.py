@@ -113,6 +113,9 @@ def test_a_build_folder_that_cannot_be_is_one_message(
     assert "MODELWRIGHT_BUILD" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert file.read_bytes() == b""
+    planned = doit("plan", "base:m", build=build, recipes=project.recipes)
+    assert (planned.returncode, planned.stderr) == (1, "")
+    assert planned.stdout.splitlines()[-1] == "1 to run, 0 to restore, 0 fresh"
 
 
 @pytest.fixture
@@ -146,6 +149,18 @@ def test_a_full_disk_is_one_message_and_nothing_half_made(
     assert "Traceback" not in done.stdout
     assert half_made(small_disk) == []
     assert not (small_disk / "m/base").exists()
+
+
+def test_a_full_disk_gets_room_by_clean_and_gc(
+    project: Project, model: Path, small_disk: Path
+) -> None:
+    assert doit("base:m", build=small_disk, recipes=project.recipes).returncode == 0
+    fill(small_disk, 0)
+    for words in (["clean", "m"], ["gc", "--all"]):
+        done = doit(*words, build=small_disk, recipes=project.recipes)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert not (small_disk / "m/base").exists()
+    assert not list(small_disk.glob(".store/blobs/*/*"))
 
 
 def test_a_disk_too_small_for_an_image_is_told_before_it_is_full(

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import Any
 
 from doit.reporter import ConsoleReporter
 
 from . import console
 from .engine import untouched
-
-
-def quietly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """End on Ctrl-C without a traceback; for sys.excepthook."""
-    if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
 
 
 class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit is untyped
@@ -27,7 +20,6 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit is untyped
     def __init__(self, outstream: Any, options: Any) -> None:
         # doit took sys.stdout as it was when doit was imported.
         super().__init__(sys.stdout if outstream is sys.__stdout__ else outstream, options)
-        sys.excepthook = quietly
         self.started = time.monotonic()
         self.ran = 0
         self.said = ""

@@ -1,9 +1,11 @@
-"""The words of our commands: options before or behind others, --help, and errors with a guess."""
+"""The words of our commands: options before or behind others, --help, Ctrl-C, and our errors."""
 
 from __future__ import annotations
 
 import getopt
+import sys
 from collections.abc import Iterator, Sequence
+from types import TracebackType
 from typing import Any
 
 from doit.cmdparse import CmdParse, CmdParseError
@@ -28,6 +30,7 @@ class AnyOrder:
 
     def parse_execute(self: Any, words: list[str]) -> Any:
         """Run the command; doit would take an option behind the first word for a task."""
+        sys.excepthook = _quietly
         if {"--help", "-h"} & set(words):
             from . import helping
 
@@ -47,6 +50,12 @@ class AnyOrder:
             names = [task.name for task in self.task_list]
             known = [*names, *pipeline.COMMANDS] if self.name == "run" else names
             raise no_task(error.not_found, known) from None
+
+
+def _quietly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """End on Ctrl-C without a traceback, whatever a command waits for; for sys.excepthook."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
 
 
 def no_task(word: str, names: Sequence[str]) -> LoadError:

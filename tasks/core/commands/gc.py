@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
 
 from doit.cmd_base import DoitCmdBase
 
 from .. import console, paths
 from ..engine import inputs, manifest, publish, room
 from ..engine.inputs import NotReady
-from ..errors import LoadError, UserError
+from ..errors import LoadError, UserError, reason
 from ..sources import fetched
 from . import terminal
 from .anyorder import JSON, AnyOrder
+
+# What drops something and tells the bytes that this freed.
+Drop = Callable[[], int]
 
 
 class Gc(AnyOrder, DoitCmdBase):  # type: ignore[misc]  # doit is untyped
@@ -36,25 +39,30 @@ class Gc(AnyOrder, DoitCmdBase):  # type: ignore[misc]  # doit is untyped
 
     def _execute(self, all: bool, json: bool) -> int:  # noqa: A002  # the option's name
         try:
-            freed = room.collect(0 if all else room.limit(), wait=True)
-            freed += fetched.collect() + _collect_unfinished(self.task_list)
+            most = 0 if all else room.limit()
         except UserError as error:
             raise LoadError([str(error)]) from None
+        freed, faults = 0, []
+        shared: list[Drop] = [partial(room.collect, most, wait=True), fetched.collect]
+        for drop in chain(shared, self._unfinished()):
+            try:
+                freed += drop()
+            except (UserError, OSError) as error:
+                faults.append(reason(error, paths.build()))
         if json:
             terminal.write_json({"freed": freed, "build": str(paths.build())})
         else:
             console.say(f"{console.size(freed)} freed in {paths.build()}")
-        return 0
+        return terminal.failed(faults)
 
-
-def _collect_unfinished(task_list: Sequence[Any]) -> int:
-    """Drop unfinished work that no recipe would go on with; return the bytes that were freed."""
-    freed = 0
-    for task in task_list:
-        meta = task.meta or {}
-        if "recipe" in meta:
-            name, recipe = meta["stage"], meta["recipe"]
-            with contextlib.suppress(UserError, NotReady, OSError):
-                key = manifest.key_of(name, inputs.gather(meta["stages"][name], recipe))
-                freed += publish.collect(recipe.name, name, key)
-    return freed
+    def _unfinished(self) -> Iterator[Drop]:
+        """Yield what drops unfinished work that no recipe would go on with, stage by stage."""
+        for task in self.task_list:
+            meta = task.meta or {}
+            if "recipe" in meta:
+                name, recipe = meta["stage"], meta["recipe"]
+                try:
+                    key = manifest.key_of(name, inputs.gather(meta["stages"][name], recipe))
+                except (UserError, NotReady, OSError):
+                    continue
+                yield partial(publish.collect, recipe.name, name, key)

@@ -116,6 +116,14 @@ def write(lines: Iterable[str]) -> None:
         raise _lost(swallowed)
 
 
+def failed(faults: Iterable[str]) -> int:
+    """Say what could not be done, the same only once; return the command's exit status."""
+    said = list(dict.fromkeys(faults))
+    for fault in said:
+        print(f"ERROR: {fault}", file=sys.stderr)
+    return int(bool(said))
+
+
 def _lost(error: OSError) -> LoadError:
     return LoadError([f"stdout: {error.strerror}; write it elsewhere"])
 

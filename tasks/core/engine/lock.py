@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
@@ -24,9 +25,10 @@ def held(model: str, stage: str, doing: str = "") -> Iterator[None]:
             what = doing or f"builds {stage}:{model}"
             console.say(f"   waiting for process {holder}, which {what}")
             fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        # A number for people: on a full disk, where it cannot be written, removing still works.
+        with contextlib.suppress(OSError):
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), str(os.getpid()).encode())
         yield
 
 

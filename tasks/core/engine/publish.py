@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
 from .. import paths
+from ..errors import UserError
 from . import digests, lock, manifest
 
 # In a scratch folder, the number of a job that works there although no build does.
@@ -23,19 +25,48 @@ def prepare(model: str, stage: str, key: str, *, resumes: bool) -> Path:
 
 def sweep(model: str, stage: str) -> None:
     """Remove what earlier runs of a stage left unfinished."""
-    for leftover in paths.output(model, stage).parent.glob(f".{stage}-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in unfinished(model, stage):
+        with contextlib.suppress(OSError):
+            remove(leftover)
+
+
+def unfinished(model: str, stage: str) -> list[Path]:
+    """Return the folders that earlier runs of a stage left unfinished."""
+    return sorted(paths.output(model, stage).parent.glob(f".{stage}-*"))
+
+
+def check_nobody_works(model: str, stage: str) -> None:
+    """Refuse to take a folder away in which a job works although no build does."""
+    for note in (folder / JOB for folder in unfinished(model, stage)):
+        if note.exists():
+            number = note.read_text(encoding="utf-8").strip()
+            raise UserError(
+                f"{note.parent}: Slurm's job {number} works in it; cancel it with "
+                f"`scancel {number}`, delete {note} and run clean again"
+            )
 
 
 def collect(model: str, stage: str, key: str) -> int:
-    """Remove what unfinished runs of other keys left; return the bytes that were freed."""
+    """Remove what unfinished runs of other keys left; return the bytes that were freed.
+
+    Raises:
+        OSError: something of it stays.
+    """
     freed = 0
-    for leftover in paths.output(model, stage).parent.glob(f".{stage}-*"):
+    for leftover in unfinished(model, stage):
         wanted = leftover == paths.scratch(model, stage, key) or (leftover / JOB).exists()
         if not wanted and not lock.is_held(model, stage):
-            freed += sum(path.lstat().st_size for path in manifest.walk(leftover))
-            shutil.rmtree(leftover, ignore_errors=True)
+            taken = size(leftover)
+            remove(leftover)
+            freed += taken
     return freed
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of all files below a folder; a link has none."""
+    if folder.is_symlink():
+        return 0
+    return sum(path.lstat().st_size for path in manifest.walk(folder))
 
 
 def finished(model: str, stage: str, key: str) -> Path | None:
@@ -58,11 +89,21 @@ def publish(scratch: Path, model: str, stage: str) -> None:
         place.rename(old)
     scratch.rename(place)
     manifest.fsync(place.parent)
-    remove(old)
+    # The new result is in place whatever becomes of the old one.
+    with contextlib.suppress(OSError):
+        remove(old)
 
 
-def remove(folder: Path) -> None:
-    """Remove a result; what the store shares of it stays known, and comes back at once."""
-    if folder.is_dir():
-        with digests.carried(manifest.walk(folder)):
-            shutil.rmtree(folder, ignore_errors=True)
+def remove(path: Path) -> None:
+    """Remove a folder, if it is there; a link or a file goes alone.
+
+    What the store shares of it stays known, and comes back at once.
+
+    Raises:
+        OSError: something of it stays.
+    """
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    with digests.carried(manifest.walk(path)):
+        shutil.rmtree(path)

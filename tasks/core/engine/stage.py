@@ -225,13 +225,39 @@ def _nothing(recipe: Recipe) -> None:
 
 
 def clean(name: str, recipe: Recipe, dryrun: bool = False) -> None:
-    """Remove a stage's result, its unfinished work and its log; wait for a build that makes it."""
-    place = paths.output(recipe.name, name)
-    if place.exists():
-        console.say(f"{place} {'would be ' * dryrun}removed")
+    """Remove a stage's result, its unfinished work and its log; wait for a build that makes it.
+
+    Raises:
+        UserError: a job works there although no build does.
+        OSError: something cannot be removed.
+    """
     if dryrun:
-        return
-    with lock.held(recipe.name, name):
-        publish.remove(place)
-        publish.sweep(recipe.name, name)
-        paths.log(recipe.name, name).unlink(missing_ok=True)
+        _clean(name, recipe, dryrun=True)
+    elif _remains(name, recipe) or lock.is_held(recipe.name, name):
+        with lock.held(recipe.name, name):
+            _clean(name, recipe, dryrun=False)
+
+
+def _clean(name: str, recipe: Recipe, *, dryrun: bool) -> None:
+    publish.check_nobody_works(recipe.name, name)
+    for path in _remains(name, recipe):
+        about = _about(path)
+        if not dryrun:
+            publish.remove(path)
+        console.say(f"{path} {'would be ' * dryrun}removed{about}")
+
+
+def _remains(name: str, recipe: Recipe) -> list[Path]:
+    """Return what there is of a stage: its result, its unfinished work and its log."""
+    place, log = paths.output(recipe.name, name), paths.log(recipe.name, name)
+    found = [place, *publish.unfinished(recipe.name, name), log]
+    return [path for path in found if path.exists() or path.is_symlink()]
+
+
+def _about(path: Path) -> str:
+    """Return what people want to know of a thing before it goes."""
+    if path.is_symlink():
+        return f" (a link; {path.resolve()} stays)"
+    if path.name.startswith("."):
+        return f" (unfinished, {console.size(publish.size(path))})"
+    return ""

@@ -16,6 +16,7 @@ KEY = manifest.key_of("base", {})
 
 def fill(folder: Path, content: str) -> Path:
     """Put a file and its manifest into a folder."""
+    folder.mkdir(exist_ok=True)
     (folder / "a").write_text(content)
     manifest.write(Manifest("m", "base", KEY, {}, manifest.describe(folder), {}), folder)
     return folder
@@ -56,6 +57,18 @@ def test_publishing_takes_the_old_result_s_place_and_leaves_nothing_else(project
         publish.publish(scratch, "m", "base")
     assert (project.build / "m/base/a").read_text() == "new"
     assert hidden(project) == []
+
+
+def test_a_link_to_another_disk_gives_way_to_a_result(project: Project, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "other-disk"
+    elsewhere.mkdir()
+    (project.build / "m").mkdir(parents=True)
+    (project.build / "m/base").symlink_to(elsewhere)
+    (project.build / "m/.base-old").symlink_to(elsewhere)
+    publish.publish(fill(paths.scratch("m", "base", KEY), "new"), "m", "base")
+    assert not (project.build / "m/base").is_symlink()
+    assert hidden(project) == []
+    assert elsewhere.is_dir()
 
 
 def test_what_a_killed_run_had_finished_is_found(project: Project) -> None:

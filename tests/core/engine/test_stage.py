@@ -334,6 +334,76 @@ def test_cleaning_takes_result_log_and_unfinished_work(project: Project, recipe:
     assert left(project) == ["locks/base"]
 
 
+@pytest.mark.parametrize("dryrun", [True, False])
+def test_cleaning_says_what_goes(
+    project: Project, recipe: Recipe, capsys: pytest.CaptureFixture[str], dryrun: bool
+) -> None:
+    act(Made(raising(ZeroDivisionError())), recipe)
+    act(Made(), recipe)
+    (project.build / "m/.base-123").mkdir()
+    (project.build / "m/.base-123/iter_8.pth").write_bytes(bytes(2000))
+    capsys.readouterr()
+    stage.clean("base", recipe, dryrun=dryrun)
+    goes = "would be removed" if dryrun else "removed"
+    assert capsys.readouterr().out.splitlines() == [
+        f"{project.build}/m/base {goes}",
+        f"{project.build}/m/.base-123 {goes} (unfinished, 2.0 kB)",
+        f"{project.build}/m/logs/base.log {goes}",
+    ]
+    assert (project.build / "m/.base-123").exists() is dryrun
+
+
+@pytest.mark.parametrize("dryrun", [True, False])
+def test_cleaning_leaves_what_a_job_works_in(
+    project: Project, recipe: Recipe, capsys: pytest.CaptureFixture[str], dryrun: bool
+) -> None:
+    act(Made(), recipe)
+    capsys.readouterr()
+    note = project.build / "m/.base-123" / publish.JOB
+    note.parent.mkdir()
+    note.write_text("42")
+    said = f"{note.parent}: Slurm's job 42 works in it; cancel it with `scancel 42`, delete {note} "
+    with pytest.raises(UserError, match=f"^{said}"):
+        stage.clean("base", recipe, dryrun=dryrun)
+    assert capsys.readouterr().out == ""
+    assert (project.build / "m/base/out").exists()
+
+
+def test_cleaning_takes_a_link_and_not_what_it_leads_to(
+    project: Project, recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    act(Made(), recipe)
+    place, elsewhere = project.build / "m/base", tmp_path / "other-disk"
+    place.rename(elsewhere)
+    place.symlink_to(elsewhere)
+    capsys.readouterr()
+    stage.clean("base", recipe)
+    assert capsys.readouterr().out == f"{place} removed (a link; {elsewhere} stays)\n"
+    assert not place.is_symlink()
+    assert (elsewhere / "out").exists()
+
+
+def test_what_cannot_be_removed_is_not_said_to_be(
+    project: Project, recipe: Recipe, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    act(Made(), recipe)
+    capsys.readouterr()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "out")
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(PermissionError):
+        stage.clean("base", recipe)
+    assert capsys.readouterr().out == ""
+
+
+def test_cleaning_where_nothing_is_makes_nothing(project: Project, recipe: Recipe) -> None:
+    stage.clean("base", recipe)
+    assert not project.build.exists()
+
+
 def test_a_source_that_cannot_be_read_is_stale_and_no_crash(
     project: Project, recipe: Recipe
 ) -> None:
