@@ -45,7 +45,7 @@ def main() -> None:
     """Say that all is fresh if it must be, else become doit."""
     said = recall(sys.argv[1:])
     if said is not None:
-        print(said, end="")  # stdout may be closed
+        _say(said)
         return
     # In this process: a new one would start Python and import all of the above once more.
     import site
@@ -55,6 +55,15 @@ def main() -> None:
     from doit.__main__ import main as doit
 
     doit()
+
+
+def _say(text: str) -> None:
+    """Print; that nobody hears it is no failure, as it is none of a build."""
+    try:
+        print(text, end="", flush=True)  # stdout may be closed
+    except OSError:
+        # What is left in its buffer is written once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def watch() -> None:

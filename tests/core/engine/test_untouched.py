@@ -183,6 +183,24 @@ def test_doitw_answers_from_the_note_without_doit(tmp_path: Path) -> None:
     assert done.stdout == "None\n", done.stderr
 
 
+QUICK = """
+from tasks.core.engine import untouched
+untouched.recall = lambda words: "-- base:m\\n"
+untouched.main()
+"""
+
+
+@pytest.mark.parametrize("where", ["| true", "> /dev/full", ">&-"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_answer_from_the_note_outlives_its_reader(where: str, unbuffered: str) -> None:
+    script = f"set -o pipefail; {{ sleep 0.1; {sys.executable} -c '{QUICK}'; }} {where}"
+    environ = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=paths.ROOT, env=environ, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_notes_are_few(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(untouched, "_since", 1 << 62)
     for number in range(untouched.MOST + 5):
