@@ -154,6 +154,21 @@ def test_a_python_that_doitw_cannot_use_is_told(tmp_path: Path, named: str) -> N
     assert not (tmp_path / ".venv").exists()
 
 
+def test_a_checkout_has_one_environment_by_whatever_link_it_is_reached(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    (real / ".venv/bin").mkdir(parents=True)
+    link.symlink_to(real)
+    shutil.copy("doitw", real)
+    (real / ".venv/made").write_text(f"{real}\n")
+    for place in (real, real / ".venv"):
+        (place / "requirements.txt").touch()
+    (real / ".venv/bin/python").write_text("#!/bin/sh\necho ran\n")
+    (real / ".venv/bin/python").chmod(0o755)
+    environ = {"PATH": os.environ["PATH"], "MODELWRIGHT_PYTHON": "false"}
+    done = subprocess.run([link / "doitw"], env=environ, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("ran\n", "")
+
+
 def test_the_page_on_settings_has_every_one() -> None:
     page = Path("docs/settings.md").read_text(encoding="utf-8")
     told = re.findall(r"^\| MODELWRIGHT_(\w+) \|", page, re.MULTILINE)
