@@ -13,6 +13,8 @@ KeyPath = tuple[str | int, ...]
 SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Anchors let a few lines stand for billions, or for something that contains itself.
 DEEPEST, MOST = 40, 50_000
+# What the library raises for a value that does not fit its tag.
+UNFIT = (ValueError, LookupError, AttributeError)
 # What the parser was at when it gave up, and what that most often comes from.
 OPENED = {
     "while parsing a flow mapping": "a comma is missing, or the `{`",
@@ -27,7 +29,7 @@ class _Judge(SafeLoader):  # type: ignore[misc]  # one of two classes
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except (ValueError, KeyError, AttributeError):
+        except UNFIT:
             kind = node.tag.rpartition(":")[2]
             problem = f"'{node.value}' is no {kind}; put it in quotes if it is text"
             raise _Refused(None, None, problem, node.start_mark) from None
@@ -81,7 +83,7 @@ def _construct(loader: Any, node: yaml.Node) -> Any:
     """Return a document's content; each value is judged, which takes longer, if one is wrong."""
     try:
         return loader.construct_document(node)
-    except (ValueError, KeyError, AttributeError):
+    except UNFIT:
         return _Judge("").construct_document(node)
 
 

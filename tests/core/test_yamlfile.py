@@ -89,6 +89,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
         ("a: 1\na: 2\n", "2: a: given twice, first in line 1; keep one"),
         ("a: {b: 1, b: 2}\n", "1: a.b: given twice, first in line 1; keep one"),
         ("- {b: 1}\n- {c: 1, c: 2}\n", "2: 1.c: given twice, first in line 2; keep one"),
+        ('a: !!int ""\n', "1: '' is no int; put it in quotes if it is text"),
         ("a: !!int ten\n", "1: 'ten' is no int; put it in quotes if it is text"),
         ("a: " + "[" * 5000 + "]" * 5000, TOO_MUCH),
     ],
