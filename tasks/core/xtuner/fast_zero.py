@@ -92,15 +92,21 @@ def _relieve_deepspeed() -> None:
             parameter.ds_persist = True
         return kept
 
-    original = Optimizer._post_step
+    original, before_checkpoint = Optimizer._post_step, Optimizer.checkpoint_event_prologue
 
     def after_step(self: Any, *args: Any) -> None:
         renew([p for p in self.persistent_parameters if p.requires_grad])
         original(self, *args)
 
+    def give_up(self: Any) -> None:
+        # A checkpoint holds pieces alone; what stays whole is made so again after it.
+        self.persistent_parameters[0].partition(self.persistent_parameters)
+        before_checkpoint(self)
+
     coordinator.iter_params = offload.iter_params = iter_params
     offload.DeepSpeedZeRoOffload.mark_persistent_parameters = mark
     Optimizer._post_step = after_step
+    Optimizer.checkpoint_event_prologue = give_up
     Optimizer.get_grad_norm_direct = _norm
 
 

@@ -114,14 +114,15 @@ def resume_weights(strategy: Any, filename: str) -> dict[str, Any]:
 
     Weights and learning rate are as they were; the optimiser starts anew.
     """
+    import deepspeed
     import torch
-    from deepspeed.zero import GatheredParameters
 
     state: dict[str, Any] = torch.load(filename, map_location="cpu")
     engine = strategy.model.model
     weights = state.pop("state_dict")
     found = {n: p for n, p in engine.module.named_parameters() if n in weights}
-    with torch.no_grad(), GatheredParameters(list(found.values()), modifier_rank=0):
+    gathered = deepspeed.zero.GatheredParameters(list(found.values()), modifier_rank=0)
+    with torch.no_grad(), gathered:
         for name, parameter in found.items():
             if parameter.shape == weights[name].shape:
                 parameter.copy_(weights[name])

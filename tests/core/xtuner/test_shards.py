@@ -25,7 +25,7 @@ def found(deepspeed: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     line = next(line for line in done.stdout.splitlines() if line.startswith('{"gathered"'))
@@ -37,6 +37,24 @@ def test_what_is_learned_is_what_deepspeed_alone_teaches(found: dict[str, Any]) 
     """To the last digit, over rows of several lengths, accumulated and with dropout."""
     assert found["copied"]["losses"] == found["gathered"]["losses"]
     assert found["copied"]["learned"] == found["gathered"]["learned"]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_gone_on_from_as_if_nothing_had_been(found: dict[str, Any]) -> None:
+    assert found["copied, all"]["losses"] == found["copied"]["losses"]
+    assert found["copied, all"]["learned"] == found["copied"]["learned"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["gathered", "copied"])
+def test_weights_alone_are_gone_on_from_with_a_new_optimiser(
+    found: dict[str, Any], way: str
+) -> None:
+    undisturbed, resumed = found[way]["losses"], found[f"{way}, weights"]["losses"]
+    # Two losses make a step: the third step is the first with the optimiser's memory gone.
+    assert resumed[:6] == undisturbed[:6]
+    assert resumed[6:] != undisturbed[6:]
+    assert resumed == found["gathered, weights"]["losses"]
 
 
 @pytest.mark.slow
