@@ -48,14 +48,21 @@ def settle(recipe: Recipe) -> None:
 
 
 def key(recipe: Recipe) -> dict[str, Any]:
-    """Return the values that are rendered, and the devices that a preset looks at."""
+    """Return the values that are rendered, and what a preset looks at.
+
+    That is the devices, and which values the recipe says itself, be they the defaults.
+    """
     texts = ["data.format"] if _has_texts(recipe) else []
     values = recipe.slice("train", "base.trust_remote_code", *texts)
-    if not present(recipe.train).preset:
+    train = present(recipe.train)
+    if not train.preset:
         return values
+    from .core import preset
     from .core.preset import devices
 
-    return {**values, "devices": str(devices.found())}
+    said = [*train.model_fields_set, *(f"launch.{name}" for name in train.launch.model_fields_set)]
+    more = {"devices": str(devices.found()), "said": sorted(said), **preset.key(recipe)}
+    return {**values, **more}
 
 
 def _shape(recipe: Recipe) -> list[Path]:

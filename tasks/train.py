@@ -63,14 +63,20 @@ def _left(recipe: Recipe, names: list[str]) -> list[str]:
 def key(recipe: Recipe) -> dict[str, Any]:
     """Return how many devices share a batch; all else is in what the config means.
 
-    On how many nodes the devices are changes nothing, and a preset leaves the batch as it is.
+    On how many nodes the devices are changes nothing, and a preset leaves a step's rows as they
+    are; whether it may choose how many go through at once is its to tell.
     """
     train = present(recipe.train)
-    return {
+    values = {
         "devices": train.launch.devices,
         "effective batch": Job(recipe, train, Path()).effective_batch,
         **recipe.slice("train.launch.deepspeed"),
     }
+    if not train.preset:
+        return values
+    from .core import preset
+
+    return {**values, **preset.key(recipe)}
 
 
 def takes_part(recipe: Recipe, key: str) -> bool:

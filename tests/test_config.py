@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from tasks import config
+from tasks import config, train
 from tasks.core import recipe as recipes
 from tasks.core import render, settings
 from tasks.core.engine import stage
+from tasks.core.preset import choice
 from tasks.core.recipe import Recipe
 from tasks.core.toolchains import torchbuild
 from tests.conftest import Project, doit
@@ -370,6 +371,62 @@ def test_other_devices_render_a_preset_s_config_anew(
     monkeypatch.setenv("MODELWRIGHT_DEVICES", "24 GB 4090")
     settings.current.cache_clear()
     assert not stage.is_fresh("config", config, found)
+
+
+@pytest.mark.parametrize(
+    ("more", "differ"),
+    [
+        ("checkpoint: 9\n", True),
+        ("evaluate: {prompts: p}\ncheckpoint: [9, last]\n", True),
+        ("evaluate: {prompts: p}\ncheckpoint: best\n", False),
+        ("checkpoint: last\n", False),
+    ],
+)
+def test_a_checkpoint_by_number_is_in_the_keys_where_a_preset_keeps_batches_for_it(
+    project: Project, more: str, differ: bool
+) -> None:
+    plain, named = (
+        project.recipe(name, PRESET % "" + text) for name, text in (("m", ""), ("n", more))
+    )
+    assert (config.key(plain) != config.key(named)) is differ
+    assert (train.key(plain) != train.key(named)) is differ
+
+
+@pytest.mark.parametrize("counts", ["max_iters: 9, preset: auto", "max_epochs: 1"])
+def test_elsewhere_it_changes_no_key(project: Project, counts: str) -> None:
+    text = (PRESET % "").replace("max_epochs: 1, preset: auto", counts)
+    plain, named = project.recipe("m", text), project.recipe("n", f"{text}checkpoint: 9\n")
+    assert config.key(plain) == config.key(named)
+    assert train.key(plain) == train.key(named)
+
+
+def test_a_checkpoint_on_the_command_line_trains_nothing_anew(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, text, _ = preset(project, monkeypatch, "80 GB H100")
+    found = recipes.read(project.recipes / "m.yaml")
+    asked = found.model_copy(update={"checkpoint": 9})
+    assert stage.is_fresh("config", config, asked)
+    assert train.key(asked) == train.key(found)
+    # What is counted with before training is what was rendered.
+    assert choice(asked).train.batch_size == value(text, "batch_size") == 4
+
+
+@pytest.mark.parametrize(
+    ("more", "trains"),
+    [
+        (", batch_size: 1", True),
+        (", dtype: float16", False),
+        (", launch: {deepspeed: null}", False),
+    ],
+)
+def test_a_default_that_is_said_is_rendered_by_a_preset(
+    project: Project, monkeypatch: pytest.MonkeyPatch, more: str, trains: bool
+) -> None:
+    preset(project, monkeypatch, "80 GB H100")
+    found, said = recipes.read(project.recipes / "m.yaml"), project.recipe("m", PRESET % more)
+    assert not stage.is_fresh("config", config, said)
+    assert (train.key(said) != train.key(found)) is trains
 
 
 def test_what_does_not_fit_is_refused_and_runs_by_force(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 from typing_extensions import Self
 
 from . import paths, settings, yamlfile
@@ -88,6 +88,13 @@ class Recipe(Section):
     gateway: Gateway | None = None
     app: App | None = None
 
+    # What the file says, whatever the command line asks for: a preset keeps what was trained by it.
+    _written: Checkpoint = PrivateAttr("last")
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Keep what the file says."""
+        self._written = self.checkpoint
+
     def beside(self, path: str) -> Path:
         """Return a path that the recipe names, which starts at the recipe's own folder."""
         return self.file.parent.joinpath(self.name, paths.expand(path))
@@ -117,6 +124,11 @@ class Recipe(Section):
     def chooses(self) -> bool:
         """Whether there are several checkpoints, of which the best by score is taken."""
         return self.checkpoint == "best" or isinstance(self.checkpoint, tuple)
+
+    @property
+    def names_iterations(self) -> bool:
+        """Whether the file takes checkpoints by their numbers; `checkpoint=` changes none of it."""
+        return self._written not in ("last", "best")
 
     @property
     def tuned(self) -> bool:

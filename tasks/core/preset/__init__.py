@@ -6,16 +6,18 @@ it would without the preset, and rows weigh the same.
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import console, paths, settings
 from ..errors import UserError
 from ..recipe import Recipe, present
 from ..sections import Train
 from . import devices as machine
 from . import estimate, shape
-from .choosing import Choice, Fast, TooLarge, choose
+from .choosing import BATCH, Choice, Fast, TooLarge, choose
 from .shape import Shape
 
-__all__ = ["Choice", "Fast", "TooLarge", "choice", "choose", "expected", "nominal"]
+__all__ = ["Choice", "Fast", "TooLarge", "choice", "choose", "expected", "key", "nominal"]
 
 # How full rows are, and the letters of a token, where nobody has counted.
 FULL = 0.9
@@ -33,10 +35,26 @@ def choice(recipe: Recipe) -> Choice:
         return Choice(train)
     _check_known()
     try:
-        counted = train.max_iters is not None or recipe.checkpoint not in ("last", "best")
-        return choose(train, of(recipe), machine.found(), counted=counted, force=forced())
+        return choose(train, of(recipe), machine.found(), counted=_counts(recipe), force=forced())
     except TooLarge as error:
         raise UserError(f"{recipe.file}: train.preset: {error}") from None
+
+
+def _counts(recipe: Recipe) -> bool:
+    """Return whether a recipe counts iterations, so that each must be what it would be."""
+    return present(recipe.train).max_iters is not None or recipe.names_iterations
+
+
+def key(recipe: Recipe) -> dict[str, Any]:
+    """Return what no value tells and changes the batches all the same, and so what is learned.
+
+    Nothing where iterations are given, as batches stay then, or where the preset chooses them.
+    """
+    train = present(recipe.train)
+    if train.preset is None or train.max_epochs is None:
+        return {}
+    kept = recipe.names_iterations or not BATCH.isdisjoint(train.model_fields_set)
+    return {"batches stay": True} if kept else {}
 
 
 def _check_known() -> None:

@@ -20,6 +20,8 @@ ENOUGH = 16384
 # The same on a processor.
 ENOUGH_THERE = 2048
 WORKERS = 4
+# A recipe that says one of these has its batches as it says.
+BATCH = frozenset({"batch_size", "accumulative_counts"})
 # A share of the memory stays free, as the estimate is one.
 USABLE = 0.95
 
@@ -68,7 +70,7 @@ def choose(
     """
     fast = shape.kind in KNOWN and not train.use_varlen_attn and train.sequence_parallel_size == 1
     start = train.model_copy(update=_plain(train, devices))
-    kept = counted or bool({"batch_size", "accumulative_counts"} & train.model_fields_set)
+    kept = counted or not BATCH.isdisjoint(train.model_fields_set)
     ways = list(_ways(start, shape, devices, fast, kept))
     fitting = (way for way in ways if not devices.count or _fits(way[2], devices))
     found = next(fitting, min(ways, key=lambda way: way[2].total) if force else None)

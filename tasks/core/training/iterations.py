@@ -12,10 +12,11 @@ from ..sections import Train
 def most(recipe: Recipe, train: Train) -> int | None:
     """Return the most iterations that a training by epochs can take; None where nothing tells.
 
-    xtuner drops rows of which nothing is learned, so that it may be some less.
+    xtuner drops rows of which nothing is learned, so that it may be some less.  A template of the
+    recipe's own may go through them in any way.
     """
     receipt = manifest.of(recipe.name, "convert")
-    if receipt is None or train.max_epochs is None or train.pack_to_max_length:
+    if receipt is None or train.max_epochs is None or train.pack_to_max_length or train.template:
         return None
     ranks = train.launch.devices // train.sequence_parallel_size
     rows: int = receipt.facts["rows"]

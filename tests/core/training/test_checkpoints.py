@@ -83,6 +83,7 @@ def test_a_checkpoint_that_will_not_be_left_is_refused_before_training(
         ("{processes: 4}", ", batch_size: 2", "[500, 12919, last]", "iter_12919.* about 12918"),
         ("{processes: 8}", ", sequence_parallel_size: 2", "25833", ""),
         ("{processes: 4}", ", pack_to_max_length: true", "4296", ""),
+        ("{processes: 4}", ", template: own.j2", "4296", ""),
     ],
 )  # fmt: skip
 def test_epochs_and_rows_tell_which_checkpoints_cannot_be_left(
@@ -118,6 +119,16 @@ def test_the_command_line_has_the_last_word(
     ask(monkeypatch, "adapter:m", f"checkpoint={given}", "--reporter=console")
     assert checkpoints.override([trains, serves])[0].checkpoint == taken
     assert checkpoints.override([trains, serves])[1] is serves
+
+
+def test_what_the_file_says_is_still_known(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(monkeypatch, "adapter:m", "checkpoint=20")
+    last, numbered = project.recipe("m", TEXT), project.recipe("n", f"{TEXT}checkpoint: 10\n")
+    found = checkpoints.override([last, numbered])
+    assert [each.checkpoint for each in found] == [20, 20]
+    assert [each.names_iterations for each in found] == [False, True]
 
 
 def test_without_a_word_of_it_recipes_stay_as_they_are(
