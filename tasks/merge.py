@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .core.model.tensors import Tensor
     from .core.model.weights import Model
 
-VERSION = 4
+VERSION = 5
 # The note in each weights file: digests of the adapters that are merged into it.
 MERGED = "modelwright.adapters"
 
@@ -91,7 +91,7 @@ def merge(base: Path, tuned: Path, folder: Path, most: int) -> Model:
     Raises:
         UserError: one of them is damaged, the two do not fit, or the adapter is in the base.
     """
-    from .core.model import beside, change, lora, merging, shards, tying, weights
+    from .core.model import beside, change, lora, merging, shards, tokens, tying, weights
 
     before, added = weights.inspect(base), lora.read(tuned)
     marks = before.metadata.get(MERGED, "").split()
@@ -99,12 +99,13 @@ def merge(base: Path, tuned: Path, folder: Path, most: int) -> Model:
     if mark in marks:
         raise UserError(f"{base}: {tuned} is merged into it already; start from the model's base")
     plan = merging.plan(before, added)
-    tokenizer = beside.grown(tuned) if plan.tokens else set()
+    grown = plan.tokens or tokens.are_new(tuned, base, tying.rows(before))
+    tokenizer = beside.grown(tuned) if grown else set()
     try:
         shards.write_model(folder, plan.outputs, most, {MERGED: " ".join([*marks, mark])})
     finally:
         change.floats.cache_clear()
-    beside.copy(base, folder, plan.config, tokenizer)
+    beside.copy(base, folder, plan.changes(before.config), tokenizer)
     return _whole(before, folder, tying.HEADS if plan.untied else frozenset(), plan.tokens)
 
 

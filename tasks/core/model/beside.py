@@ -52,7 +52,7 @@ def grown(adapter: Path) -> set[Path]:
 
 def found(folder: Path, patterns: Iterable[str]) -> set[Path]:
     """Return the files of a folder that match any of some patterns."""
-    return {path for pattern in patterns for path in folder.glob(pattern)}
+    return {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
 
 
 def write(path: Path, config: Mapping[str, Any]) -> None:

@@ -22,6 +22,8 @@ from .weights import Model
 
 # Models of GPT-2's kind keep linear layers transposed.
 TRANSPOSED = frozenset({"gpt2", "imagegpt", "openai-gpt", "decision_transformer"})
+# What ChatGLM calls the number of its tokens.
+PADDED = "padded_vocab_size"
 QUANTIZED = (".quant_state.", ".absmax", ".quant_map", ".qweight", ".weight_scale", ".SCB")
 
 
@@ -39,11 +41,14 @@ class Plan:
     untied: bool
     tokens: int | None
 
-    @property
-    def config(self) -> dict[str, Any]:
-        """What its config.json says that the base's does not."""
-        tokens = {"vocab_size": self.tokens} if self.tokens else {}
-        return {tying.KEY: False, **tokens} if self.untied else tokens
+    def changes(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what its config.json says that the base's does not."""
+        changes: dict[str, Any] = {tying.KEY: False} if self.untied else {}
+        if self.tokens:
+            changes["vocab_size"] = self.tokens
+            if PADDED in config:
+                changes[PADDED] = self.tokens
+        return changes
 
 
 def check_base(model: Model) -> None:

@@ -6,6 +6,7 @@ class, and for some classes (GPT-2's, Gemma's) the default is that the two are t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,6 +49,12 @@ def pairs(model: Model) -> list[tuple[str, str]]:
     if not all(each.get(KEY, True) for each in said):
         return []
     return [pair for pair in PAIRS if pair[0] in model.tensors]
+
+
+def rows(model: Model) -> int:
+    """Return how many tokens a model has a row for; no bound where that cannot be told."""
+    found = (tensor.rows for name, tensor in model.tensors.items() if name in VOCABULARY)
+    return max(found, default=sys.maxsize)
 
 
 def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

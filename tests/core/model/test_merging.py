@@ -18,6 +18,7 @@ from tasks import merge
 from tasks.core.errors import UserError
 from tasks.core.model import export, rounding, safetensors, weights
 from tasks.core.model.tensors import read
+from tests.core.model.test_tokens import tokenizer
 
 HERE = Path(__file__).parent
 # The bits of each type's significand, with the hidden one, and its least exponent.
@@ -369,6 +370,46 @@ def test_tokens_that_were_added_come_with_their_tokenizer(tmp_path: Path, tied: 
     for name in ("tokenizer.json", "merges.txt", "chat_template.jinja"):
         assert (folder / name).read_text() == "adapter"
     assert not (folder / "tokenizer.model").exists()
+
+
+def test_every_name_that_config_json_has_for_the_number_of_tokens_is_told_it(
+    tmp_path: Path,
+) -> None:
+    names = "transformer.embedding.word_embeddings.weight", "transformer.output_layer.weight"
+    before = dict.fromkeys(names, ("F32", EMBEDDING))
+    base = model(tmp_path / "base", before, padded_vocab_size=10, tie_word_embeddings=False)
+    tuned = adapter(tmp_path / "adapter", dict.fromkeys(names, ("F32", np.ones((12, 3)))))
+    (tuned / "tokenizer.json").write_text("adapter")
+    config = json.loads((merged(tmp_path, base, tuned) / "config.json").read_text())
+    assert (config["padded_vocab_size"], config["vocab_size"]) == (12, 12)
+
+
+def spare(tmp_path: Path, added: int) -> tuple[Path, Path]:
+    """Return a base of ten rows and eight tokens, and an adapter with some more tokens."""
+    base = model(tmp_path / "base", {**BASE, **TIED}, tie_word_embeddings=False)
+    tuned = adapter(tmp_path / "adapter", FACTORS)
+    for folder, last in ((base, 8), (tuned, 8 + added)):
+        (folder / "tokenizer.json").write_text(tokenizer(last))
+        (folder / "tokenizer_config.json").write_text(json.dumps({"of": folder.name}))
+    return base, tuned
+
+
+def test_tokens_in_rows_that_were_to_spare_come_with_their_tokenizer(tmp_path: Path) -> None:
+    base, tuned = spare(tmp_path, 1)
+    (base / "tokenizer.model").write_text("base")
+    (tuned / "tokenizer").mkdir()
+    folder = merged(tmp_path, base, tuned)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (folder / name).read_bytes() == (tuned / name).read_bytes()
+    assert not (folder / "tokenizer.model").exists()
+    assert (folder / "config.json").read_bytes() == (base / "config.json").read_bytes()
+
+
+def test_the_base_s_tokenizer_saved_again_changes_nothing(tmp_path: Path) -> None:
+    base, tuned = spare(tmp_path, 0)
+    folder = merged(tmp_path, base, tuned)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (folder / name).read_bytes() == (base / name).read_bytes()
 
 
 @pytest.mark.parametrize("tied", [False, True])
