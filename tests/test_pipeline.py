@@ -53,13 +53,14 @@ def test_every_module_is_a_stage_and_every_stage_a_module() -> None:
 
 
 def test_core_imports_no_stage() -> None:
-    """But for the list of all, which two commands need before any recipe is read."""
+    """But for the lists of all and of the outward ones, which three commands need."""
     found = []
     for path in sorted(Path("tasks/core").rglob("*.py")):
         above = r"\." * len(path.relative_to("tasks").parts)
         stage = rf"^ *(?:from|import) (?:tasks(?!\.core)\b|{above}(?!core)[ \w]).*"
         found += [(path.name, line) for line in re.findall(stage, path.read_text("utf-8"), re.M)]
-    assert found == [("command.py", "    from tasks import STAGES")] * 2
+    outward = ("clean.py", "    from tasks import OUTWARD")
+    assert found == [outward, *[("command.py", "    from tasks import STAGES")] * 2]
 
 
 def test_stages_come_in_the_order_of_the_design() -> None:
