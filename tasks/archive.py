@@ -3,8 +3,8 @@
 The files are stored, not deflated: weights hardly shrink, and a stored file can be read in place.
 Equal models are equal archives: sorted names, mode 0644, the earliest date that zip knows.
 
-An entry's checksum follows its content, as in any zip that is written to a pipe, so everything is
-read once.
+An entry's checksum stands before its content, so that every reader takes it, also one that reads
+the zip from a pipe (of stored entries, Java's and busybox' refuse a checksum that follows).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .core.model import ahead, modelfiles
 from .core.model.ahead import Job
 from .core.recipe import Recipe
 
-VERSION = 2
+VERSION = 3
 
 NAME = "merged.zip"
 EARLIEST = (1980, 1, 1, 0, 0, 0)
@@ -48,13 +48,14 @@ def key(recipe: Recipe) -> dict[str, Any]:
     return {"model": recipe.name, "left_out": list(modelfiles.LEFT_OUT)}
 
 
-def entry(name: str, size: int) -> ZipInfo:
-    """Return a file's entry; its size is known beforehand, so only big files get ZIP64 fields."""
+def entry(name: str, size: int, crc: int) -> ZipInfo:
+    """Return a file's entry, complete beforehand; only big files get ZIP64 fields."""
     info = ZipInfo(name, EARLIEST)
     info.compress_type = ZIP_STORED
     info.create_system = UNIX
     info.external_attr = (stat.S_IFREG | 0o644) << 16
-    info.file_size = size
+    info.file_size = info.compress_size = size
+    info.CRC = crc
     return info
 
 
@@ -69,19 +70,24 @@ def pack(model: Path, archive: Path, name: str) -> int:
     Raises:
         UserError: a file changed meanwhile, or cannot be packed.
     """
+    from .core.model import checksums
     from .core.model.hashedfile import HashedFile
 
     names = modelfiles.outgoing(model)
     with HashedFile(archive) as target, ZipFile(cast(IO[bytes], target), "w") as zipped:
-        for each in names:
+        for path, state, crc in checksums.summed(model / each for each in names):
+            each = path.relative_to(model).as_posix()
             console.status(f"packing {each}")
-            path = model / each
-            state = digests.state_of(path)
-            with zipped.open(entry(f"{name}/{each}", state[2]), "w") as content:
-                for piece in ahead.filled(_pieces(path, state[2]), target.lend):
-                    content.write(piece)
+            # What ZipFile.open writes to a file without seek() has its checksum after it.
+            info = entry(f"{name}/{each}", state[2], crc)
+            info.header_offset = target.tell()
+            target.write(info.FileHeader())
+            for piece in ahead.filled(_pieces(path, state[2]), target.lend):
+                target.write(piece)
             if digests.state_of(path) != state:
                 raise _changed(path)
+            zipped.filelist.append(info)
+            zipped.start_dir = target.tell()
     digests.remember(archive, target.digest)
     console.clear()
     return len(names)

@@ -6,8 +6,11 @@ import errno
 import gc
 import os
 import stat
+import struct
 import subprocess
 import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ import pytest
 from tasks import archive
 from tasks.core.engine import digests
 from tasks.core.errors import UserError
-from tasks.core.model import ahead, hashedfile, modelfiles
+from tasks.core.model import ahead, crc32, hashedfile, modelfiles
 from tasks.core.recipe import Recipe
 from tests.conftest import Project
 
@@ -68,15 +71,42 @@ def test_two_builds_are_the_same_bytes(recipe: Recipe, project: Project, tmp_pat
     assert packed(recipe, tmp_path / "2").read_bytes() == first
 
 
-def test_a_file_above_4_gib_gets_zip64_fields_beforehand(tmp_path: Path) -> None:
-    with (
-        zipfile.ZipFile(tmp_path / "x.zip", "w") as made,
-        made.open(archive.entry("big", 5 << 30), "w") as target,
-    ):
-        target.write(b"short")
+def test_a_file_above_4_gib_gets_zip64_fields_beforehand() -> None:
+    header = archive.entry("big", 5 << 30, 7).FileHeader()
+    assert header[14:18] == (7).to_bytes(4, "little")
     # 20 bytes of ZIP64 sizes stand between the name and the content.
-    content = (tmp_path / "x.zip").read_bytes()
-    assert content[30:37] == b"big\x01\x00\x10\x00"
+    assert header[30:] == b"big\x01\x00\x10\x00" + (5 << 30).to_bytes(8, "little") * 2
+
+
+def streamed(archive: Path) -> Iterator[tuple[str, int]]:
+    """Read an archive from a pipe, by its local headers alone; yield each entry's name and size."""
+    with subprocess.Popen(["cat", archive], stdout=subprocess.PIPE) as cat:
+        assert cat.stdout
+        while (start := cat.stdout.read(4)) == b"PK\3\4":
+            header = struct.unpack("<5H3L2H", cat.stdout.read(26))
+            flags, crc, packed_size, size, name_length, extra_length = (header[1], *header[5:])
+            assert (flags & 8, header[2], packed_size) == (0, zipfile.ZIP_STORED, size)
+            name, _ = cat.stdout.read(name_length), cat.stdout.read(extra_length)
+            assert zlib.crc32(cat.stdout.read(size)) == crc
+            yield name.decode(), size
+        assert start == b"PK\1\2"
+        cat.stdout.read()
+
+
+def test_an_archive_can_be_read_from_a_pipe(recipe: Recipe, tmp_path: Path) -> None:
+    made = packed(recipe, tmp_path / "out")
+    names = ["config.json", "model.safetensors", "sub/模型.txt"]
+    assert list(streamed(made)) == [(f"m/{name}", len(FILES[name])) for name in names]
+    with zipfile.ZipFile(made) as listed:
+        assert not any(info.flag_bits & 8 for info in listed.infolist())
+
+
+@pytest.mark.needs("busybox")
+def test_busybox_reads_the_archive_from_a_pipe(recipe: Recipe, tmp_path: Path) -> None:
+    made = packed(recipe, tmp_path / "out")
+    with made.open("rb") as content:
+        subprocess.run(["busybox", "unzip", "-q", "-"], cwd=tmp_path, stdin=content, check=True)
+    assert (tmp_path / "m/model.safetensors").read_bytes() == FILES["model.safetensors"]
 
 
 def test_any_recipe_can_be_packed(recipe: Recipe) -> None:
@@ -122,16 +152,36 @@ def test_a_file_that_changes_meanwhile_is_told(
         packed(recipe, tmp_path / "out")
 
 
+def test_a_file_that_changes_after_it_was_summed_is_told(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    file = tmp_path / "model/weights"
+    file.write_bytes(b"as it was summed")
+
+    def late(*_: object) -> int:
+        file.write_bytes(b"as it was packed")
+        return 0
+
+    monkeypatch.setattr(crc32, "joined", late)
+    with pytest.raises(UserError, match="weights: changed"):
+        archive.pack(tmp_path / "model", tmp_path / "x.zip", "m")
+
+
 @pytest.mark.slow
 @pytest.mark.needs("unzip")
 def test_an_entry_above_4_gib_is_read_by_unzip_and_python(tmp_path: Path, project: Project) -> None:
-    model = tmp_path / "model"
+    model, size = tmp_path / "model", (4 << 30) + 7
     model.mkdir()
     with (model / "big.safetensors").open("wb") as file:
-        file.truncate((4 << 30) + 7)
+        file.truncate(size)
     (model / "z.txt").write_text("after it")
     archive.pack(model, tmp_path / "x.zip", "m")
     with zipfile.ZipFile(tmp_path / "x.zip") as made:
-        assert made.getinfo("m/big.safetensors").file_size == (4 << 30) + 7
+        info = made.getinfo("m/big.safetensors")
+        assert info.file_size == size
         assert made.read("m/z.txt") == b"after it"
+    header = archive.entry(info.filename, size, info.CRC).FileHeader()
+    with (tmp_path / "x.zip").open("rb") as file:
+        assert file.read(len(header)) == header
     subprocess.run(["unzip", "-tq", tmp_path / "x.zip"], check=True)
