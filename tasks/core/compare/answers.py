@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import paths
-from ..engine import manifest, store
+from ..engine import cas, manifest
 from ..engine.manifest import Manifest
 from ..evaluation import scores
 
@@ -52,7 +52,7 @@ def _report(receipt: Manifest) -> dict[str, Any] | None:
     folder = paths.output(receipt.model, "evaluate")
     is_now = there is not None and there.key == receipt.key
     try:
-        path = folder / "report.json" if is_now else store.blob(digest)
+        path = folder / "report.json" if is_now else cas.blob(digest)
         return dict(json.loads(path.read_bytes()))
     except (OSError, ValueError):
         return None

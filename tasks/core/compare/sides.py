@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import paths
-from ..engine import ledger, manifest, store
+from ..engine import cas, ledger, manifest
 from ..engine.manifest import Manifest
 from ..errors import LoadError
 
@@ -49,7 +49,7 @@ def build(stages: Sequence[str], model: str, name: str) -> Build:
 def results(model: str) -> list[Manifest]:
     """Return the manifests of all results of a model that are still kept, the newest first."""
     keys = [str(run.get("key")) for run in ledger.lines() if run.get("model") == model]
-    stored = (manifest.read(store.result(key)) for key in dict.fromkeys(reversed(keys)))
+    stored = (manifest.read(cas.result(key)) for key in dict.fromkeys(reversed(keys)))
     kept = [receipt for receipt in stored if receipt]
     there = (
         manifest.read(path) for path in sorted((paths.build() / model).glob("*/manifest.json"))

@@ -67,9 +67,9 @@ def disk() -> str:
 
 def store() -> str:
     """Keep a file in the store of results, and ask for the team's."""
-    from ..engine import room, shared, store
+    from ..engine import cas, room, shared, store
 
-    folder, limit = store.folder(), console.size(room.limit())
+    folder, limit = cas.folder(), console.size(room.limit())
     try:
         store.check()
     except OSError as error:

@@ -17,7 +17,7 @@ from typing import Any
 from .. import console, paths
 from ..errors import UserError, reason
 from ..recipe import Recipe
-from . import inputs, ledger, manifest, store
+from . import cas, inputs, ledger, manifest
 from .manifest import Manifest
 from .stage import Stage
 
@@ -76,7 +76,7 @@ class Planner:
             verdict = RUN if drift else FRESH
             return self._note(name, recipe, verdict, [drift] if drift else [], old.content)
         key = manifest.key_of(name, new)
-        stored = store.look_up(name, key) if getattr(stage, "STORED", True) else None
+        stored = cas.look_up(name, key) if getattr(stage, "STORED", True) else None
         if stored and not unknown:
             kept = reasons if old else ["the store has it"]
             return self._note(name, recipe, RESTORE, kept, stored.content)

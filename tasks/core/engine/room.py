@@ -9,7 +9,7 @@ from pathlib import Path
 from .. import settings
 from ..errors import UserError
 from . import lock, manifest
-from .store import LOCK, blob, folder
+from .cas import LOCK, blob, folder
 
 DAY = 86400
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}

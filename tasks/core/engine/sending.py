@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from .. import console, paths, settings
 from ..errors import UserError
-from . import lock, manifest, shared
+from . import cas, lock, manifest, shared
 from .manifest import Manifest
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def keep(receipt: Manifest) -> None:
         return
     notes = folder(*address)
     notes.mkdir(parents=True, exist_ok=True)
-    note = notes / f"{shared.hex_of(receipt.key)}.{receipt.stage}.{receipt.model}"
+    note = notes / f"{cas.hex_of(receipt.key)}.{receipt.stage}.{receipt.model}"
     try:
         target = _open(*address)
         _send(target, receipt, note)
@@ -53,6 +53,7 @@ def keep(receipt: Manifest) -> None:
         console.say(f"   not yet kept in the shared store: {_task(note)}: {error}")
         return
     _send_noted(target, notes)
+    _tidy(target)
 
 
 def folder(bucket: str, prefix: str) -> Path:
@@ -78,11 +79,20 @@ def _send_noted(target: Target, notes: Path) -> None:
                 console.say(f"   not yet kept in the shared store: {_task(note)}: {error}")
 
 
-def _send_again(target: Target, note: Path) -> None:
-    from . import store
+def _tidy(target: Target) -> None:
+    """Abort what was given up long ago, by whomever: it takes room and is in no listing."""
+    try:
+        aborted = target.bucket.abort_unfinished(f"{target.prefix}blobs/")
+    except (UserError, OSError) as error:
+        console.say(f"   not looked for unfinished uploads in the shared store: {error}")
+        return
+    if aborted:
+        console.say(f"   {aborted} uploads of long ago, never finished, are taken away")
 
+
+def _send_again(target: Target, note: Path) -> None:
     key, stage, _ = note.name.split(".", 2)
-    receipt = store.look_up(stage, f"sha256:{key}")
+    receipt = cas.look_up(stage, f"sha256:{key}")
     if receipt:
         _send(target, receipt, note)
     else:
@@ -94,17 +104,16 @@ def _send(target: Target, receipt: Manifest, note: Path) -> None:
     """Send what a bucket lacks of a result; its manifest goes last."""
     from ..s3.plan import Local, Parts
     from ..s3.uploading import Sender
-    from . import store
 
     missing = {
-        name: Local(name, store.blob(file.digest), file.size, file.digest)
+        name: Local(name, cas.blob(file.digest), file.size, file.digest)
         for file in receipt.files
-        if (name := shared.blob_name(target.prefix, file.digest)) not in target.there
+        if (name := f"{target.prefix}{cas.blob_name(file.digest)}") not in target.there
     }
     Sender(target.bucket, Parts(_parts(note))).send(list(missing.values()))
     target.there.update(missing)
-    content = store.result(receipt.key).read_bytes()
-    _put(target.bucket, shared.result_name(target.prefix, receipt.key), content)
+    content = cas.result(receipt.key).read_bytes()
+    _put(target.bucket, f"{target.prefix}{cas.result_name(receipt.key)}", content)
     _forget(note)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from .. import console, settings
 from ..errors import UserError
-from . import digests, manifest, whole
+from . import cas, digests, manifest, whole
 from .manifest import File, Manifest
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ LARGEST_MANIFEST = 64 << 20
 
 def fetch(stage: str, key: str) -> bool:
     """Bring a result into the local store; return whether it is there now, whole."""
-    from . import store
-
     found = address()
     if not found:
         return False
@@ -37,10 +35,10 @@ def fetch(stage: str, key: str) -> bool:
         from ..s3.buckets import Bucket
 
         bucket = Bucket(bucket_name)
-        content = _get(bucket, result_name(prefix, key))
+        content = _get(bucket, f"{prefix}{cas.result_name(key)}")
         if content is None:
             return False
-        with whole.coming(store.result(key)) as new:
+        with whole.coming(cas.result(key)) as new:
             new.write_bytes(content)
             _bring(bucket, prefix, _read(new, stage, key))
     except (UserError, OSError) as error:
@@ -55,12 +53,10 @@ def _read(path: Path, stage: str, key: str) -> Manifest:
     Raises:
         UserError: it is none, of another result, or leads out of the stage's folder.
     """
-    from . import store
-
     receipt = manifest.read(path)
     if receipt is None or receipt.key != key or receipt.stage != stage:
         raise UserError("its manifest is broken, or of another result")
-    if not store.is_sound(receipt):
+    if not cas.is_sound(receipt):
         raise UserError("its manifest names files outside the stage's folder")
     return receipt
 
@@ -70,12 +66,11 @@ def _bring(bucket: Bucket, prefix: str, receipt: Manifest) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     from ..s3.connection import WORKERS
-    from . import store
 
     wanted = {
         file.digest: file
         for file in receipt.files
-        if not store.holds(store.blob(file.digest), file.size, file.digest)
+        if not cas.holds(cas.blob(file.digest), file.size, file.digest)
     }
     with ThreadPoolExecutor(WORKERS) as pool:
         jobs = [pool.submit(_fetch, bucket, prefix, file) for file in wanted.values()]
@@ -91,9 +86,9 @@ def _fetch(bucket: Bucket, prefix: str, file: File) -> None:
     """
     from ..s3.buckets import BLOCK
     from ..s3.connection import explained
-    from . import store
 
-    place, name, sha = store.blob(file.digest), blob_name(prefix, file.digest), hashlib.sha256()
+    name = f"{prefix}{cas.blob_name(file.digest)}"
+    place, sha = cas.blob(file.digest), hashlib.sha256()
     with whole.coming(place) as new:
         with explained(bucket.name), new.open("wb") as out:
             response = bucket.client.get_object(bucket.name, name)
@@ -158,18 +153,3 @@ def check() -> str:
         there = connect(quick=True).bucket_exists(bucket)
         new = "" if there else ", a bucket that the first build makes"
     return f"s3://{bucket}/{prefix}{new}"
-
-
-def blob_name(prefix: str, digest: str) -> str:
-    """Return the name of a blob's object."""
-    return f"{prefix}blobs/{hex_of(digest)[:2]}/{hex_of(digest)}"
-
-
-def result_name(prefix: str, key: str) -> str:
-    """Return the name of the object of a result's manifest."""
-    return f"{prefix}results/{hex_of(key)}.json"
-
-
-def hex_of(digest: str) -> str:
-    """Return a digest's hex digits alone."""
-    return digest.removeprefix("sha256:")

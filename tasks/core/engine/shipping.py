@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 
 from doit.exceptions import TaskFailed
@@ -10,7 +9,7 @@ from doit.exceptions import TaskFailed
 from .. import console, paths
 from ..errors import UserError, reason
 from ..recipe import Recipe
-from . import lock, manifest
+from . import lock, manifest, publish
 from .journal import Journal
 from .stage import Stage, TaskDict
 
@@ -90,7 +89,7 @@ def _undo(name: str, stage: Stage, recipe: Recipe) -> None:
         return
     for line in undo(recipe, receipt):
         console.say(f"   {name}: {line}")
-    shutil.rmtree(paths.output(recipe.name, name), ignore_errors=True)
+    publish.remove(paths.output(recipe.name, name))
 
 
 def _say(lines: Sequence[str]) -> None:

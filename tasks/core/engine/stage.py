@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
 import time
 import traceback
@@ -205,7 +204,7 @@ def _work(name: str, stage: Stage, recipe: Recipe, before: dict[str, Any], key: 
         manifest.write(receipt, scratch)
     except BaseException:
         if not resumes:
-            shutil.rmtree(scratch, ignore_errors=True)
+            publish.sweep(recipe.name, name)
         raise
     return scratch
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import console, xtuner
-from ..engine import manifest, stage, store
+from ..engine import cas, manifest, stage, store
 from ..engine.manifest import Manifest
 from ..errors import CommandFailed, UserError
 from ..recipe import Recipe, present
@@ -61,7 +61,7 @@ def ask(
 def are_kept(recipe: Recipe, prompts: Sequence[Prompt], models: Mapping[str, Path]) -> bool:
     """Return whether the store has what every model would answer."""
     keys = (manifest.key_of(STAGE, _inputs(recipe, prompts, model)) for model in models.values())
-    return all(store.look_up(STAGE, key) for key in keys)
+    return all(cas.look_up(STAGE, key) for key in keys)
 
 
 def command(

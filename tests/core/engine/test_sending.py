@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from minio import Minio
 
 from tasks.core import settings
-from tasks.core.engine import lock, manifest, sending, shared, store
+from tasks.core.engine import cas, lock, manifest, sending, store
 from tasks.core.engine.manifest import Manifest
 from tasks.core.s3 import uploading
+from tasks.core.s3.buckets import Bucket
 from tests.conftest import Project
 from tests.core.engine.conftest import BUCKET
 from tests.services import faults
@@ -57,8 +59,8 @@ def unsent(project: Project, proxy: Proxy, stage: str) -> Manifest:
 def is_there(team: Minio, receipt: Manifest, prefix: str = PREFIX) -> bool:
     """Return whether a result's manifest and all its blobs are in the team's store."""
     names = {str(item.object_name) for item in team.list_objects(BUCKET, recursive=True)}
-    blobs = {shared.blob_name(prefix, file.digest) for file in receipt.files}
-    return {shared.result_name(prefix, receipt.key), *blobs} <= names
+    blobs = {f"{prefix}{cas.blob_name(file.digest)}" for file in receipt.files}
+    return {f"{prefix}{cas.result_name(receipt.key)}", *blobs} <= names
 
 
 def left() -> list[str]:
@@ -87,7 +89,7 @@ def test_what_was_meant_for_one_store_is_never_sent_to_another(
     configure(monkeypatch, STORE_S3=f"s3://{BUCKET}/public")
     assert is_there(team, kept(project, "adapter"), "public/")
     names = [str(item.object_name) for item in team.list_objects(BUCKET, recursive=True)]
-    assert not any(shared.hex_of(private.files[0].digest) in name for name in names)
+    assert not any(cas.hex_of(private.files[0].digest) in name for name in names)
 
     configure(monkeypatch, STORE_S3=f"s3://{BUCKET}/{PREFIX}")
     kept(project, "convert")
@@ -124,7 +126,7 @@ def test_a_result_that_is_refused_keeps_no_other_from_being_sent(
     project: Project, team: Minio, proxy: Proxy, capsys: pytest.CaptureFixture[str]
 ) -> None:
     waiting = [unsent(project, proxy, stage) for stage in ("base", "data")]
-    blob = f"^PUT .*{shared.hex_of(waiting[0].files[0].digest)}"
+    blob = f"^PUT .*{cas.hex_of(waiting[0].files[0].digest)}"
     proxy.faults.append(Fault(blob, times=99, status=403))
     capsys.readouterr()
 
@@ -141,13 +143,28 @@ def test_what_the_local_store_lost_is_not_tried_for_ever(
     project: Project, team: Minio, proxy: Proxy, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lost = unsent(project, proxy, "merge")
-    shutil.rmtree(store.folder())
+    shutil.rmtree(cas.folder())
 
     kept(project, "adapter")
 
     assert "never sent to the shared store: merge:m: " in capsys.readouterr().out
     assert not is_there(team, lost)
     assert left() == [".lock"]
+
+
+def test_uploads_that_somebody_gave_up_are_taken_away(
+    project: Project, team: Minio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(project, "base")
+    for prefix in (PREFIX, "elsewhere/"):
+        team._create_multipart_upload(BUCKET, f"{prefix}blobs/ab/lost", {})
+    abort, at_once = Bucket.abort_unfinished, timedelta(seconds=-5)
+    monkeypatch.setattr(Bucket, "abort_unfinished", lambda its, root: abort(its, root, at_once))
+
+    kept(project, "merge")
+
+    left = [abort(Bucket(BUCKET), prefix, at_once) for prefix in (PREFIX, "")]
+    assert left == [0, 1], "the store's own, and no other's"
 
 
 def test_while_another_build_sends_what_is_noted_each_sends_its_own_alone(

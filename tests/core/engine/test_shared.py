@@ -13,7 +13,7 @@ import pytest
 from minio import Minio
 
 from tasks.core import paths, settings
-from tasks.core.engine import manifest, room, sending, shared, store
+from tasks.core.engine import cas, manifest, room, sending, shared, store
 from tasks.core.engine.manifest import Manifest
 from tasks.core.errors import UserError
 from tests.conftest import Project
@@ -28,7 +28,7 @@ def kept(project: Project) -> Manifest:
     receipt = manifest.read(folder / manifest.NAME)
     assert receipt is not None
     store.keep(receipt, folder)
-    shutil.rmtree(store.folder())
+    shutil.rmtree(cas.folder())
     return receipt
 
 
@@ -94,7 +94,7 @@ def test_a_corrupt_blob_is_refused_and_the_stage_is_built(
 
     assert restored(receipt) is None
     assert "its bytes are not those of its name" in capsys.readouterr().out
-    assert not store.result(receipt.key).exists()
+    assert not cas.result(receipt.key).exists()
 
 
 def test_a_missing_blob_is_no_result(project: Project, team: Minio) -> None:
@@ -125,7 +125,7 @@ def test_a_hostile_colleague_writes_nothing_outside_the_stages_folder(
 
     assert restored(receipt) is None
     made = {p for p in set(project.build.parent.rglob("*")) - before if p.is_file()}
-    assert made == {store.folder() / store.LOCK}
+    assert made == {cas.folder() / cas.LOCK}
     assert Path("/etc/passwd").exists()
     assert Path("/etc/hostname").exists()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -94,6 +96,19 @@ def test_what_the_system_refuses_keeps_none_of_the_others(project: Project) -> N
     assert failed is not None
     assert "second: /x: permission denied; make it readable for you" in failed.get_msg()
     assert undone == ["first", "third"]
+
+
+def test_a_receipt_that_cannot_be_removed_is_told(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(place: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(place))
+
+    project.result("m", "first", {"x": b""})
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    failed = shipping.unship(stages([]), project.recipe("m", RECIPE))
+    assert failed is not None
+    assert f"first: {project.build}/m/first: permission denied" in failed.get_msg()
 
 
 def test_what_a_failed_run_noted_is_not_passed_over_for_want_of_a_setting(project: Project) -> None:

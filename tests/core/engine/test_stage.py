@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tasks.core import paths
-from tasks.core.engine import manifest, process, publish, stage, store
+from tasks.core.engine import cas, manifest, process, publish, stage
 from tasks.core.engine.stage import Facts, TaskDict
 from tasks.core.errors import CommandFailed, UserError
 from tasks.core.recipe import Recipe
@@ -145,7 +145,7 @@ def test_a_result_that_is_published_is_in_the_store_already(
         act(Made(), recipe)
     receipt = manifest.read(paths.manifest("m", "base"))
     assert receipt is not None
-    assert store.look_up("base", receipt.key) == receipt
+    assert cas.look_up("base", receipt.key) == receipt
 
 
 def test_a_result_that_was_kept_and_not_published_is_published_by_the_next_run(

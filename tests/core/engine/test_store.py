@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core import paths, settings
-from tasks.core.engine import digests, manifest, publish, room, store, whole
+from tasks.core.engine import cas, digests, manifest, publish, room, store, whole
 from tasks.core.engine.manifest import Manifest
 from tasks.core.errors import UserError
 from tests.conftest import Project
@@ -36,7 +36,7 @@ def restored(receipt: Manifest, model: str = "other") -> Path | None:
 
 
 def blobs() -> list[Path]:
-    return sorted((store.folder() / "blobs").glob("??/*"))
+    return sorted((cas.folder() / "blobs").glob("??/*"))
 
 
 def test_a_result_comes_back_for_another_model_byte_for_byte(project: Project) -> None:
@@ -85,7 +85,7 @@ def test_a_stored_file_edited_in_place_is_thrown_away_and_not_restored(project: 
         blob.write_bytes(blob.read_bytes().replace(b"weights", b"WEIGHTS"))
 
     assert restored(receipt) is None
-    assert list((store.folder() / "results").glob("*")) == []
+    assert list((cas.folder() / "results").glob("*")) == []
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_hostile_manifest_writes_nothing_outside_the_stages_folder(
     project: Project, path: str
 ) -> None:
     receipt = kept(project)
-    place = store.folder() / "results" / f"{receipt.key.removeprefix('sha256:')}.json"
+    place = cas.folder() / "results" / f"{receipt.key.removeprefix('sha256:')}.json"
     content = json.loads(place.read_text())
     content["files"][0]["path"] = path
     place.write_text(json.dumps(content))
@@ -118,7 +118,7 @@ def test_a_stored_link_is_not_followed(project: Project, tmp_path: Path) -> None
 @pytest.mark.parametrize("junk", [b"", b"{", b"null", b"\xff"])
 def test_a_broken_entry_is_no_entry(project: Project, junk: bytes) -> None:
     receipt = kept(project)
-    next((store.folder() / "results").iterdir()).write_bytes(junk)
+    next((cas.folder() / "results").iterdir()).write_bytes(junk)
 
     assert restored(receipt) is None
 
@@ -139,7 +139,7 @@ def test_links_to_a_users_own_files_are_not_kept(project: Project, tmp_path: Pat
 
     store.keep(receipt, folder)
 
-    assert not store.folder().exists()
+    assert not cas.folder().exists()
 
 
 def test_gc_drops_what_was_used_longest_ago_until_the_limit_is_kept(project: Project) -> None:
@@ -157,7 +157,7 @@ def test_gc_drops_what_was_used_longest_ago_until_the_limit_is_kept(project: Pro
 
     room.collect(2000)
 
-    found = [store.look_up("merge", receipt.key) is not None for receipt in receipts]
+    found = [cas.look_up("merge", receipt.key) is not None for receipt in receipts]
     assert found == [False, True, True]
     assert len(blobs()) == 2
 
@@ -187,7 +187,7 @@ def test_what_another_build_collects_is_never_what_is_being_kept(
 
     monkeypatch.setattr(whole, "write", collect_and_write)
     receipt = kept(project)
-    assert store.look_up("merge", receipt.key) is not None
+    assert cas.look_up("merge", receipt.key) is not None
 
 
 @pytest.mark.parametrize("elsewhere", [in_a_thread, in_a_process])
@@ -210,7 +210,7 @@ def test_builds_that_collect_at_once_stay_out_of_each_others_way(project: Projec
     fork = multiprocessing.get_context("fork")
     for _ in range(4):
         for number in range(300):
-            orphan = store.blob(f"sha256:{number:064x}")
+            orphan = cas.blob(f"sha256:{number:064x}")
             orphan.parent.mkdir(parents=True, exist_ok=True)
             orphan.touch()
         together = fork.Barrier(2)
@@ -251,7 +251,7 @@ def test_gc_waits_for_builds_that_use_the_store_and_says_so(
 def test_a_file_that_is_coming_is_no_orphan_before_a_day_has_passed(project: Project) -> None:
     receipt = kept(project)
     coming, left = (
-        place.with_name(f".{place.name}.4711") for place in (blobs()[0], store.result(receipt.key))
+        place.with_name(f".{place.name}.4711") for place in (blobs()[0], cas.result(receipt.key))
     )
     for path in (coming, left):
         path.write_bytes(b"half")
@@ -307,7 +307,7 @@ def test_what_is_written_while_it_is_linked_is_not_taken_for_what_it_was(
     monkeypatch.setattr(store, "_link", link_and_write)
     store.keep(receipt, folder)
     assert digests.of_file(folder / "w") == digests.read(folder / "w")
-    assert store.look_up("merge", receipt.key) is None
+    assert cas.look_up("merge", receipt.key) is None
 
 
 def test_a_restore_that_fails_leaves_the_unfinished_training(
@@ -363,5 +363,5 @@ def test_a_blob_that_gets_another_name_while_it_is_read_is_whole(
 
     digests.forget(held)
     monkeypatch.setattr(digests, "read", link_and_read)
-    assert store.holds(held, held.stat().st_size, f"sha256:{held.name}")
+    assert cas.holds(held, held.stat().st_size, f"sha256:{held.name}")
     assert (project.build / "another-name").exists()
