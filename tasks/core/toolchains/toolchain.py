@@ -123,12 +123,16 @@ def make(name: str) -> bool | Any:
 
 
 def clean(name: str, dryrun: bool = False) -> None:
-    """Remove our own toolchain; one that the settings name is not ours."""
+    """Remove our own toolchain; one that the settings name is not ours.
+
+    Raises:
+        OSError: something of it stays.
+    """
     place = folder(name)
     if place.exists():
+        if not dryrun:
+            shutil.rmtree(place)
         console.say(f"{place} {'would be ' * dryrun}removed")
-    if not dryrun:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def _check_given(name: str, given: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,26 @@ def test_a_toolchain_that_fails_half_way_leaves_no_folder(
     monkeypatch.setattr(toolchain, "_make", fail)
     assert failure(toolchain.make("xtuner")).startswith(f"{project.build}: the disk is full")
     assert not toolchain.folder("xtuner").exists()
+
+
+def test_a_toolchain_that_cannot_be_removed_is_not_said_to_be(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    give(monkeypatch, "")
+    place = toolchain.folder("xtuner")
+    place.mkdir(parents=True)
+    toolchain.clean("xtuner", dryrun=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", refuse)
+        with pytest.raises(PermissionError):
+            toolchain.clean("xtuner")
+    toolchain.clean("xtuner")
+    toolchain.clean("xtuner")
+    assert capsys.readouterr().out.splitlines() == [f"{place} would be removed", f"{place} removed"]
+
+
+def refuse(*args: object, **options: object) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def test_a_program_of_ours_that_fails_says_so(
