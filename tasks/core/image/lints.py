@@ -176,12 +176,20 @@ def _flags(command: Sequence[str], version: versions.Version, base: str) -> Iter
                 f"{base}, or leave it out"
             )
     parser = dict(itertools.pairwise(words)).get("--tool-call-parser")
-    if parser is None or version < versions.FLAGS["--tool-call-parser"]:
-        return
-    if parser not in versions.EARLY_PARSERS | versions.LATE_PARSERS:
-        known = nearest(parser, versions.EARLY_PARSERS | versions.LATE_PARSERS)
-        yield Finding(f"image.tool_parser: {parser}: not a tool parser of vLLM{known}")
-    elif version <= (0, 9, 2) and parser in versions.LATE_PARSERS:
+    if parser and version >= versions.FLAGS["--tool-call-parser"]:
+        yield from _parser(parser, version, base)
+
+
+def _parser(parser: str, version: versions.Version, base: str) -> Iterator[Finding]:
+    ours = ".".join(map(str, version))
+    known = frozenset[str]().union(*versions.PARSERS.values())
+    if parser not in known:
+        yield Finding(
+            f"image.tool_parser: {parser}: vLLM {versions.NEWEST} has no such tool parser"
+            f"{nearest(parser, known) or f'; correct it, or take a later {base} that has it'}",
+            is_error=version <= versions.parse(versions.NEWEST),
+        )
+    elif version <= (0, 9, 2) and parser not in versions.EARLY_PARSERS:
         yield Finding(
             f"image.tool_parser: {parser} came after vLLM 0.9.2, and {base} has {ours}; take a "
             f"later {base}"

@@ -18,7 +18,7 @@ FLAGS: dict[str, Version] = {
     "--lora-modules": (0, 3, 0),
     "--max-lora-rank": (0, 3, 0),
 }
-# --tool-call-parser: those of 0.6.0, of 0.6.6, of 0.9.2, and those that came later.
+# --tool-call-parser: those of 0.6.0, of 0.6.6, of 0.9.2, of 0.19.0 and of 0.22.1.
 FIRST_PARSERS = frozenset({"hermes", "mistral"})
 OLD_PARSERS = FIRST_PARSERS | {
     "granite", "granite-20b-fc", "internlm", "jamba", "llama3_json", "pythonic",
@@ -31,6 +31,13 @@ LATE_PARSERS = frozenset({
     "glm47", "hunyuan_a13b", "kimi_k2", "longcat", "minimax_m2", "olmo3", "openai", "qwen3_coder",
     "qwen3_xml", "seed_oss", "step3", "step3p5",
 })  # fmt: skip
+NEW_PARSERS = frozenset({"apertus", "deepseek_v4", "granite4", "hy_v3", "lfm2", "poolside_v1"})
+# A version that has them, the oldest first.
+PARSERS: Mapping[str, frozenset[str]] = {
+    "0.6.6": OLD_PARSERS, "0.9.2": EARLY_PARSERS, "0.19.0": LATE_PARSERS, "0.22.1": NEW_PARSERS,
+}  # fmt: skip
+# A later version may have more.
+NEWEST = [*PARSERS][-1]
 # From here on vLLM runs what it does not know through Transformers.
 ANYTHING: Version = (0, 9, 0)
 # The catalogue's marks for LoRA are the document's version's and the newest's.
@@ -63,10 +70,8 @@ def serving(known: Mapping[str, str | None], wished: str) -> str:
 
 
 def parsing(parser: str) -> str:
-    """Return a version that has a tool parser; all of the late ones are in 0.19.0."""
-    if parser in LATE_PARSERS:
-        return "0.19.0"
-    return "0.6.6" if parser in OLD_PARSERS else "0.9.2"
+    """Return a version that has a tool parser; the newest for one that is not known."""
+    return next((version for version, found in PARSERS.items() if parser in found), NEWEST)
 
 
 def parse(version: str) -> Version:

@@ -86,6 +86,9 @@ def test_an_unknown_architecture_is_a_warning_where_vllm_takes_any(
         ("v0.9.2", "glm45", "came after vLLM 0.9.2"),
         ("v0.11.0", "glm45", None),
         ("v0.11.0", "hermess", "perhaps you meant 'hermes'"),
+        ("v0.22.1", "lfm2", None),
+        ("v0.22.1", "nonesuch", "has no such tool parser; correct it, or take a later image.base"),
+        ("v0.31.0", "nonesuch", None),
     ],
 )
 def test_a_tool_parser_must_be_the_version_s(
