@@ -22,7 +22,7 @@ from .core.recipe import Recipe
 if TYPE_CHECKING:
     from .core.kubernetes import Object, Told
 
-VERSION = 2
+VERSION = 3
 
 TEMPLATE = "onboard.md.j2"
 # Where the model centre's workers see the bucket `llms`, one folder a model.
@@ -113,7 +113,7 @@ def told(recipe: Recipe) -> Told:
         region=found.s3_region,
         arguments=runtime.arguments(recipe),
         context_length=catalog.context_length(recipe),
-        version=row.vllm.get("first") or "0.4.1",
+        version=runtime.oldest(recipe),
         tags=("TEXT_GENERATION",) if row.modality == "text" else ("IMAGE_TO_TEXT",),
         provider=recipe.base.label.partition("/")[0] if recipe.base.hub else "own",
         resources=resources.of(recipe),

@@ -99,7 +99,7 @@ def test_the_mount_is_the_workers_folder_unless_given(project: Project) -> None:
 
 QWEN = "base: {hub: Qwen/Qwen3-8B}\n"
 WEIGHTS = "image: {base: scratch, repository: x, tool_parser: hermes}\n"
-EARLY, LATE = (WEIGHTS.replace("hermes", parser) for parser in ("xlam", "qwen3_coder"))
+EARLY, LATE, NEW = (WEIGHTS.replace("hermes", name) for name in ("xlam", "qwen3_coder", "lfm2"))
 TOOLS = ["--enable-auto-tool-choice"]
 
 
@@ -113,6 +113,7 @@ TOOLS = ["--enable-auto-tool-choice"]
         (MOUNTED + WEIGHTS, "v0.6.6", [*TOOLS, "--tool-call-parser=hermes"]),
         (MOUNTED + EARLY, "v0.9.2", [*TOOLS, "--tool-call-parser=xlam"]),
         (QWEN + "onboard: {}\n" + LATE, "v0.19.0", [*TOOLS, "--tool-call-parser=qwen3_coder"]),
+        (QWEN + "onboard: {}\n" + NEW, "v0.22.1", [*TOOLS, "--tool-call-parser=lfm2"]),
         (QWEN + "onboard: {runtime: own/vllm:v1}\n", "own/vllm:v1", []),
     ],
 )  # fmt: skip
@@ -122,6 +123,21 @@ def test_mounted_files_are_served_by_a_vllm_that_can(
     told = onboard.told(project.recipe("m", text))
     assert told.runtime == (image if ":" in image else f"vllm/vllm-openai:{image}")
     assert list(told.arguments) == arguments
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        (MOUNTED, "0.2.2"),
+        (MOUNTED + WEIGHTS, "0.6.6"),
+        (QWEN + "onboard: {}\n" + WEIGHTS, "0.8.4"),
+        (QWEN + "onboard: {runtime: own/vllm:v1}\n" + LATE, "0.19.0"),
+    ],
+)
+def test_the_centre_is_told_a_version_that_knows_architecture_and_arguments(
+    project: Project, text: str, version: str
+) -> None:
+    assert onboard.told(project.recipe("m", text)).version == version
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,23 @@ def image(recipe: Recipe) -> str:
     base = recipe.image.base if recipe.image else "scratch"
     if own or not (base == "scratch" or base.startswith(("oci:", "docker-"))):
         return own or base
-    parser = recipe.image.tool_parser if recipe.image else None
+    parser = _parser(recipe)
     wished = versions.parsing(parser) if parser else DOCUMENT
     return f"{IMAGE}:v{versions.serving(catalog.row(recipe).vllm, wished)}"
 
 
+def oldest(recipe: Recipe) -> str:
+    """Return a version from which on vLLM serves the architecture and knows its arguments."""
+    parser, first = _parser(recipe), catalog.row(recipe).vllm.get("first") or DOCUMENT
+    return max(first, versions.parsing(parser), key=versions.parse) if parser else first
+
+
 def arguments(recipe: Recipe) -> tuple[str, ...]:
     """Return what it is told beside the model's folder and name, as the recipe's own image is."""
-    parser = recipe.image.tool_parser if recipe.image else None
+    parser = _parser(recipe)
     tools = ["--enable-auto-tool-choice", f"--tool-call-parser={parser}"] if parser else []
     return (*["--trust-remote-code"] * recipe.base.trust_remote_code, *tools)
+
+
+def _parser(recipe: Recipe) -> str | None:
+    return recipe.image.tool_parser if recipe.image else None
