@@ -297,14 +297,29 @@ def test_parts_of_other_content_are_not_taken_for_ours(
     assert uploading.Sender(made, plans.Parts(journal.path)).plan(file).missing == [2, 3]
 
 
+def test_parts_of_another_size_are_not_mixed_with_ours(
+    recipe: Recipe, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As when a version that cuts otherwise goes on; the object would have the wrong length."""
+    made = buckets.Bucket(bucket)
+    made.listing("m/", make=True)
+    file = next(file for file in upload.outgoing(recipe) if file.name == "m/model.safetensors")
+    uploads = []
+    for part in (100_000, 150_000, 100_000):
+        monkeypatch.setattr(uploading, "part_size", lambda size, part=part: part)
+        journal = plans.Parts(tmp_path / "parts.jsonl")
+        uploads.append(uploading.Sender(made, journal).plan(file).upload)
+    assert uploads[0] == uploads[2] != uploads[1]
+
+
 def test_a_journal_cut_off_by_a_kill_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     journal = plans.Parts(tmp_path / "j")
-    journal.note(object="o", digest="d", upload="u")
+    journal.note(object="o", digest="d", part_size=1, upload="u")
     journal.note(upload="u", part=1, etag="e")
     with journal.path.open("a") as file:
         file.write('{"upload": "u", "pa')
     again = plans.Parts(journal.path)
-    assert again.uploads == {("o", "d"): "u"}
+    assert again.uploads == {("o", "d", 1): "u"}
     assert again.parts == {"u": {1: "e"}}
 
 
@@ -597,9 +612,9 @@ def test_a_prefix_that_misleads_is_refused(project: Project, prefix: str) -> Non
 @pytest.mark.parametrize(
     ("size", "part", "count"),
     [
-        (1, 16 << 20, 1),
-        (16 << 20, 16 << 20, 1),
-        (5_000_000_000, 16 << 20, 299),
+        (1, 32 << 20, 1),
+        (32 << 20, 32 << 20, 1),
+        (5_000_000_000, 32 << 20, 150),
         (100 << 30, 104 << 20, 985),
         (5 << 40, 5244 << 20, 1000),
     ],

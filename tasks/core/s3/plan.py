@@ -11,7 +11,8 @@ from typing import Any
 from ..engine import digests
 
 MIB = 1 << 20
-PART = 16 * MIB
+# Fewer parts are less work for a server: Swift takes a GiB in 32 MiB with a tenth less than in 16.
+PART = 32 * MIB
 # Swift's large objects have this many parts at most, unless its operator changed that.
 PARTS = 1000
 
@@ -66,7 +67,7 @@ class Parts:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.uploads: dict[tuple[str, str], str] = {}
+        self.uploads: dict[tuple[str, str, int], str] = {}
         self.parts: dict[str, dict[int, str]] = {}
         self.lock = threading.Lock()
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
@@ -77,7 +78,9 @@ class Parts:
             if "part" in entry:
                 self.parts.setdefault(entry["upload"], {})[entry["part"]] = entry["etag"]
             else:
-                self.uploads[entry["object"], entry["digest"]] = entry["upload"]
+                # Parts that an older version cut to another size are not mixed with ours.
+                key = entry["object"], entry["digest"], entry.get("part_size", 0)
+                self.uploads[key] = entry["upload"]
 
     def note(self, **entry: Any) -> None:
         with self.lock, self.path.open("a", encoding="utf-8") as file:

@@ -60,7 +60,7 @@ def take_away(journal: Journal, scratch: list[Path]) -> list[str]:
 
 def _uploads(path: Path) -> list[tuple[str, str]]:
     """Return name and id of each upload in parts that a run began."""
-    return [(name, upload) for (name, _), upload in Parts(path).uploads.items()]
+    return [(name, upload) for (name, *_), upload in Parts(path).uploads.items()]
 
 
 def _aborted(bucket: Bucket, upload: tuple[str, str]) -> bool:

@@ -18,7 +18,7 @@ from ..errors import UserError
 from .buckets import META, Bucket
 from .client import CONTENT
 from .connection import WORKERS, explained
-from .plan import PART, Local, Parts, Plan, part_size
+from .plan import Local, Parts, Plan, part_size
 
 
 class Sender:
@@ -64,7 +64,7 @@ class Sender:
         plan = Plan(file, digests.state_of(file.path), part_size(file.size))
         if file.size <= plan.part:
             return plan
-        known = self.journal.uploads.get((file.name, file.digest))
+        known = self.journal.uploads.get((file.name, file.digest, plan.part))
         if known:
             try:
                 parts = self.bucket.parts(file.name, known)
@@ -77,7 +77,9 @@ class Sender:
                 if error.code != "NoSuchUpload":
                     raise
         plan.upload = self.client._create_multipart_upload(self.name, file.name, _headers(file))
-        self.journal.note(object=file.name, digest=file.digest, upload=plan.upload)
+        self.journal.note(
+            object=file.name, digest=file.digest, part_size=plan.part, upload=plan.upload
+        )
         return plan
 
     def _part(self, plan: Plan, number: int) -> None:
@@ -117,9 +119,10 @@ class Sender:
 
     def _read(self, path: Path, start: int, length: int) -> Any:
         """Return a piece of a file; a file cut off meanwhile is an error, never a short part."""
-        # Each thread reads into the same memory again: new memory costs more than the reading.
+        # Each thread reads into the same memory again: new memory costs more than the reading.  The
+        # largest files come first, so that what fits those fits the rest.
         if len(room := getattr(self.own, "room", b"")) < length:
-            room = self.own.room = bytearray(max(length, PART))
+            room = self.own.room = bytearray(length)
         view, done = memoryview(room)[:length], 0
         with path.open("rb", buffering=0) as file:
             file.seek(start)
