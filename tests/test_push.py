@@ -10,7 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -65,6 +66,12 @@ def recipe(project: Project) -> Recipe:
     return project.recipe("m", SCRATCH)
 
 
+def on(project: Project, base: str, rest: str = "") -> Recipe:
+    """Return a recipe with a base of its own, whose model is there."""
+    project.result("m", "base", FILES)
+    return project.recipe("m", SCRATCH.replace("scratch, layout: false", f"'{base}'{rest}"))
+
+
 def use(registry: Registry, monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
     monkeypatch.setenv("MODELWRIGHT_REGISTRY", registry.host)
     for name, value in values.items():
@@ -79,17 +86,25 @@ def ship(recipe: Recipe) -> str:
     return (Path(settings.current().build) / "m/push/reference").read_text().strip()
 
 
+def manifest(registry: Registry, reference: str, kind: str = OCI) -> httpx.Response:
+    """Return what the registry has under a tag or digest, such as `llms/m:v1`."""
+    name, _, reference = reference.replace("@", ":").partition(":")
+    url = f"http://{registry.host}/v2/{name}/manifests/{reference}"
+    return httpx.get(url, headers={"Accept": kind})
+
+
 def log_in(host: str, folder: Path, password: str = PASSWORD) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
     (folder / "config.json").write_text(json.dumps({"auths": {host: {"auth": auth}}}))
 
 
-def told(files: dict[str, bytes]) -> list[str]:
-    lines = {
-        f"/data/{name}": hashlib.sha256(content).hexdigest() for name, content in files.items()
-    }
-    return [f"{digest}  {path}" for path, digest in sorted(lines.items())]
+def listed(engine: Engine, *words: str) -> list[str]:
+    """Run an image; return what it prints: the stand-in lists its files and their digests."""
+    return engine.docker("run", "--rm", "--network", "none", *words).splitlines()
+
+
+EXPECTED = [f"{hashlib.sha256(FILES[name]).hexdigest()}  /data/{name}" for name in sorted(FILES)]
 
 
 @needs_registry
@@ -97,10 +112,7 @@ def test_a_push_keeps_the_tag_and_records_the_digest(recipe: Recipe, registry: R
     reference = ship(recipe)
     name, digest = reference.split("@")
     assert name == f"{registry.host}/llms/m:v2.0.1"
-    answer = httpx.get(
-        f"http://{registry.host}/v2/llms/m/manifests/v2.0.1",
-        headers={"Accept": OCI},
-    )
+    answer = manifest(registry, "llms/m:v2.0.1")
     assert answer.headers["Docker-Content-Digest"] == digest == images.digest(answer.content)
 
 
@@ -152,13 +164,11 @@ def test_a_base_in_another_registry_is_relayed_and_locked(
     stand_in: tuple[bytes, bytes, bytes],
 ) -> None:
     base = images.put(other_registry.host, "vllm/vllm-openai", "v0.4.1", stand_in)
-    project.result("m", "base", FILES)
     name = f"{other_registry.host}/vllm/vllm-openai:v0.4.1"
-    recipe = project.recipe("m", SCRATCH.replace("scratch, layout: false", f"'{name}'"))
+    recipe = on(project, name)
     ship(recipe)
     assert f"base: {name}@{base}" in (project.recipes / "m.lock").read_text()
-    made = httpx.get(f"http://{registry.host}/v2/llms/m/manifests/v2.0.1", headers={"Accept": OCI})
-    lowest = made.json()["layers"][0]
+    lowest = manifest(registry, "llms/m:v2.0.1").json()["layers"][0]
     assert lowest["digest"] == images.digest(stand_in[2])
     assert lowest["mediaType"] == "application/vnd.oci.image.layer.v1.tar+gzip"
     images.put(other_registry.host, "vllm/vllm-openai", "v0.4.1", images.image(b"\0" * 1024))
@@ -175,11 +185,8 @@ def test_a_base_in_the_same_registry_is_mounted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     images.put(registry.host, "vllm/vllm-openai", "v0.4.1", stand_in)
-    project.result("m", "base", FILES)
-    name = f"{registry.host}/vllm/vllm-openai:v0.4.1"
-    recipe = project.recipe("m", SCRATCH.replace("scratch, layout: false", f"'{name}'"))
     monkeypatch.setattr("tasks.core.image.registry.Registry.read_blob", refuse_layers(stand_in))
-    ship(recipe)
+    ship(on(project, f"{registry.host}/vllm/vllm-openai:v0.4.1"))
 
 
 def refuse_layers(image: tuple[bytes, bytes, bytes]) -> object:
@@ -237,12 +244,9 @@ def test_the_pulled_image_holds_every_byte(
     engine: Engine,
 ) -> None:
     images.put(other_registry.host, "vllm/vllm-openai", "v0.4.1", stand_in)
-    project.result("m", "base", FILES)
-    name = f"{other_registry.host}/vllm/vllm-openai:v0.4.1"
-    reference = ship(project.recipe("m", SCRATCH.replace("scratch, layout: false", f"'{name}'")))
+    reference = ship(on(project, f"{other_registry.host}/vllm/vllm-openai:v0.4.1"))
     engine.docker("pull", reference)
-    seen = engine.docker("run", "--rm", "--network", "none", reference)
-    assert seen.splitlines() == told(FILES)
+    assert listed(engine, reference) == EXPECTED
     environ = engine.docker("inspect", "-f", "{{json .Config.Env}}", reference)
     assert "VLLM=stand-in" in json.loads(environ)
 
@@ -277,12 +281,23 @@ image:
 
 
 @pytest.fixture
-def engine_base(engine: Engine, stand_in: tuple[bytes, bytes, bytes]) -> Engine:
-    """An engine that has the stand-in, by no registry."""
+def engine_base(
+    engine: Engine, stand_in: tuple[bytes, bytes, bytes], monkeypatch: pytest.MonkeyPatch
+) -> Engine:
+    """An engine that has the stand-in, by no registry, and that builds images."""
     import gzip
 
     engine.docker("import", "-", "stand-in:v1", text=gzip.decompress(stand_in[2]))
+    monkeypatch.setenv("DOCKER_HOST", engine.host)
     return engine
+
+
+def for_engine(project: Project, base: str = "stand-in:v1") -> Recipe:
+    """Return a recipe that an engine builds, with its model and its Dockerfile."""
+    project.result("m", "base", FILES)
+    recipe = project.recipe("m", ENGINE.replace("stand-in:v1", base))
+    stage.execute("dockerfile", STAGES["dockerfile"], recipe)
+    return recipe
 
 
 @pytest.mark.needs("dockerd", "docker", "docker-registry", "busybox", "curl")
@@ -298,7 +313,6 @@ def test_an_engine_builds_and_pushes_the_same_files(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("PATH", f"{Path(client).parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("DOCKER_HOST", engine_base.host)
     (project.recipes / "m").mkdir()
     weights = project.recipes / "m/x"
     weights.mkdir()
@@ -310,17 +324,12 @@ def test_an_engine_builds_and_pushes_the_same_files(
             (weights / name).parent.mkdir(parents=True, exist_ok=True)
             (weights / name).symlink_to(place)
     before = sorted(path for path in weights.rglob("*"))
-    recipe = project.recipe("m", ENGINE)
-    project.result("m", "base", FILES)
-    stage.execute("dockerfile", STAGES["dockerfile"], recipe)
+    recipe = for_engine(project)
     reference = ship(recipe)
     assert sorted(path for path in weights.rglob("*")) == before, "written into the user's folder"
     assert stage.is_fresh("image", STAGES["image"], recipe)
     assert stage.is_fresh("push", push, recipe)
-    seen = engine_base.docker(
-        "run", "--rm", "--network", "none", "--entrypoint", "python3", reference
-    )
-    assert seen.splitlines() == told(FILES)
+    assert listed(engine_base, "--entrypoint", "python3", reference) == EXPECTED
     environ = json.loads(engine_base.docker("inspect", "-f", "{{json .Config.Env}}", reference))
     assert 'GREETING=a "quoted" $word' in environ
     engine_base.docker("rmi", "-f", *engine_base.docker("images", "-q", "llms/m").split())
@@ -332,14 +341,12 @@ def test_what_the_engine_refuses_is_said(
     project: Project, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", engine.host)
-    project.result("m", "base", FILES)
-    text = ENGINE.replace("stand-in:v1", "127.0.0.1:9/no/such:v1")
-    recipe = project.recipe("m", text)
-    stage.execute("dockerfile", STAGES["dockerfile"], recipe)
+    recipe = for_engine(project, "127.0.0.1:9/no/such:v1")
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9") as failure:
         stage.execute("image", STAGES["image"], recipe)
     assert "docker build failed" in str(failure.value)
-    never = project.recipe("m", text.replace("network: none", "network: none, pull: never"))
+    text = recipe.file.read_text().replace("network: none", "network: none, pull: never")
+    never = project.recipe("m", text)
     with pytest.raises(UserError, match="the engine has no 127"):
         stage.execute("image", STAGES["image"], never)
 
@@ -347,9 +354,7 @@ def test_what_the_engine_refuses_is_said(
 @pytest.mark.needs("docker")
 def test_no_engine_is_said(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{project.build}/none.sock")
-    project.result("m", "base", FILES)
-    recipe = project.recipe("m", ENGINE)
-    stage.execute("dockerfile", STAGES["dockerfile"], recipe)
+    recipe = for_engine(project)
     with pytest.raises(UserError, match="no Docker engine answers at unix"):
         stage.execute("image", STAGES["image"], recipe)
 
@@ -361,12 +366,10 @@ def test_an_archive_of_docker_save_is_a_base(
 ) -> None:
     (project.recipes / "m").mkdir()
     engine_base.docker("save", "-o", str(project.recipes / "m/base.tar"), "stand-in:v1")
-    project.result("m", "base", FILES)
-    base = f"'docker-archive:base.tar', layout: {str(layout).lower()}, entrypoint: [python3]"
-    reference = ship(project.recipe("m", SCRATCH.replace("scratch, layout: false", base)))
+    rest = f", layout: {str(layout).lower()}, entrypoint: [python3]"
+    reference = ship(on(project, "docker-archive:base.tar", rest))
     engine_base.docker("pull", reference)
-    seen = engine_base.docker("run", "--rm", "--network", "none", reference)
-    assert seen.splitlines() == told(FILES)
+    assert listed(engine_base, reference) == EXPECTED
 
 
 @pytest.mark.needs("dockerd", "docker", "busybox", "curl", "skopeo")
@@ -378,21 +381,16 @@ def test_an_engine_builds_on_a_base_that_is_a_file_or_folder_here(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("DOCKER_HOST", engine_base.host)
     (project.recipes / "m").mkdir()
     archive = project.recipes / "m/base.tar"
     engine_base.docker("save", "-o", str(archive), "stand-in:v1")
     if kind == "oci":  # with packed layers, as a registry's copy has them
         copy = ["skopeo", "--insecure-policy", "copy", f"docker-archive:{archive}"]
         subprocess.run([*copy, f"oci:{archive}"[:-4]], capture_output=True, check=True)
-    project.result("m", "base", FILES)
-    base = f"{kind}:base{'.tar' * (kind != 'oci')}"
-    recipe = project.recipe("m", ENGINE.replace("stand-in:v1", f"'{base}'"))
-    stage.execute("dockerfile", STAGES["dockerfile"], recipe)
+    recipe = for_engine(project, f"'{kind}:base{'.tar' * (kind != 'oci')}'")
     stage.execute("image", STAGES["image"], recipe)
     made = (paths.output("m", "image") / "digest").read_text().strip()
-    seen = engine_base.docker("run", "--rm", "--network", "none", "--entrypoint", "python3", made)
-    assert seen.splitlines() == told(FILES)
+    assert listed(engine_base, "--entrypoint", "python3", made) == EXPECTED
     assert stage.is_fresh("image", STAGES["image"], recipe)
     image.update(recipe)
     # A second build needs no second loading.
@@ -411,20 +409,15 @@ def test_update_locks_the_base_for_an_engine_too(
     registry: Registry,
     engine_base: Engine,
     stand_in: tuple[bytes, bytes, bytes],
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("DOCKER_HOST", engine_base.host)
     own = project.recipe("m", ENGINE)
     image.update(own)
     assert "stand-in:v1 is the engine's own; nothing to look up" in capsys.readouterr().out
     digest = images.put(registry.host, "vllm/stand-in", "v1", stand_in)
     name = f"{registry.host}/vllm/stand-in:v1"
-    recipe = project.recipe("m", ENGINE.replace("stand-in:v1", name))
-    image.update(recipe)
-    project.result("m", "base", FILES)
-    stage.execute("dockerfile", STAGES["dockerfile"], recipe)
-    stage.execute("image", STAGES["image"], recipe)
+    image.update(project.recipe("m", ENGINE.replace("stand-in:v1", name)))
+    stage.execute("image", STAGES["image"], for_engine(project, name))
     text = (paths.output("m", "dockerfile") / "Dockerfile").read_text()
     assert f"FROM {name}@{digest}" in text
 
@@ -451,14 +444,9 @@ def test_tuned_models_share_their_base_s_layers(
         for stage_ in ("image", "push"):
             stage.execute(stage_, STAGES[stage_], recipe)
         references.append((project.build / name / "push/reference").read_text().strip())
-    stacks = [
-        httpx.get(
-            f"http://{registry.host}/v2/llms/{name}/manifests/latest", headers={"Accept": OCI}
-        ).json()["layers"]
-        for name in ("one", "two")
-    ]
-    assert stacks[0][:-1] == stacks[1][:-1]
-    assert stacks[0][-1] != stacks[1][-1]
+    one, two = (manifest(registry, f"llms/{n}:latest").json()["layers"] for n in ("one", "two"))
+    assert one[:-1] == two[:-1]
+    assert one[-1] != two[-1]
     engine.docker("pull", references[1])
     command = json.loads(
         engine.docker("inspect", "-f", "{{json .Config.Entrypoint}}", references[1])
@@ -486,9 +474,7 @@ def test_a_base_may_be_pulled_into_the_layout(
     stand_in: tuple[bytes, bytes, bytes],
 ) -> None:
     images.put(other_registry.host, "vllm/vllm-openai", "v0.4.1", stand_in)
-    project.result("m", "base", FILES)
-    name = f"'{other_registry.host}/vllm/vllm-openai:v0.4.1', layout: true"
-    recipe = project.recipe("m", SCRATCH.replace("scratch, layout: false", name))
+    recipe = on(project, f"{other_registry.host}/vllm/vllm-openai:v0.4.1", ", layout: true")
     stage.execute("image", STAGES["image"], recipe)
     layouts.verify(project.build / "m/image")
     other_registry.empty()
@@ -539,11 +525,8 @@ def test_a_base_that_is_not_there_is_one_clear_error(
     project: Project, registry: Registry, base: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.core.image.registry.PAUSES", (0.01,))
-    project.result("m", "base", FILES)
-    name = f"'{base.format(host=registry.host)}'"
-    recipe = project.recipe("m", SCRATCH.replace("scratch, layout: false", name))
     with pytest.raises(UserError) as failure:
-        ship(recipe)
+        ship(on(project, base.format(host=registry.host)))
     assert told in str(failure.value)
 
 
@@ -555,10 +538,8 @@ def test_a_base_with_another_content_than_its_digest_is_refused(
     name = digest.removeprefix("sha256:")
     blob = registry.data / f"docker/registry/v2/blobs/sha256/{name[:2]}/{name}/data"
     blob.write_bytes(blob.read_bytes().replace(b'"schemaVersion": 2', b'"schemaVersion":  2'))
-    project.result("m", "base", FILES)
-    base = f"'{registry.host}/base@{digest}'"
-    with pytest.raises(UserError):
-        ship(project.recipe("m", SCRATCH.replace("scratch, layout: false", base)))
+    with pytest.raises(UserError, match="the registry gave other content"):
+        ship(on(project, f"{registry.host}/base@{digest}"))
 
 
 @needs_registry
@@ -597,20 +578,8 @@ def test_two_pushes_at_once_end_well(project: Project, registry: Registry) -> No
         project.result(name, "base", FILES)
         recipes.append(project.recipe(name, SCRATCH.replace("v2.0.1", name)))
         stage.execute("image", STAGES["image"], recipes[-1])
-    errors: list[BaseException] = []
-
-    def work(recipe: Recipe) -> None:
-        try:
-            stage.execute("push", push, recipe)
-        except BaseException as error:  # noqa: BLE001  # a thread's errors are nobody's else
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(recipe,)) for recipe in recipes]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(partial(stage.execute, "push", push), recipes))
     assert all(stage.is_fresh("push", push, recipe) for recipe in recipes)
 
 
@@ -663,10 +632,7 @@ def test_a_registry_s_refusal_of_the_engine_is_said(
     tmp_path: Path,
 ) -> None:
     use(password_registry, monkeypatch)
-    monkeypatch.setenv("DOCKER_HOST", engine_base.host)
-    project.result("m", "base", FILES)
-    recipe = project.recipe("m", ENGINE)
-    stage.execute("dockerfile", STAGES["dockerfile"], recipe)
+    recipe = for_engine(project)
     with pytest.raises(UserError, match="docker push failed") as failure:
         ship(recipe)
     assert "no basic auth credentials" in str(failure.value)
@@ -682,9 +648,7 @@ def test_an_engine_that_is_too_old_is_said(
     program.write_text("#!/bin/sh\necho 17.06.2-ce\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    project.result("m", "base", FILES)
-    recipe = project.recipe("m", ENGINE)
-    stage.execute("dockerfile", STAGES["dockerfile"], recipe)
+    recipe = for_engine(project)
     with pytest.raises(UserError, match=r"17\.06\.2-ce, too old; install 18\.09 or later"):
         stage.execute("image", STAGES["image"], recipe)
 
@@ -698,16 +662,14 @@ def test_what_an_image_is_made_of_is_told_beside_it(
     )
     digest = ship(recipe).partition("@")[2]
     assert ship(recipe).partition("@")[2] == digest, "pushing it again changes nothing"
-    api = f"http://{registry.host}/v2/llms/m"
-    index = httpx.get(
-        f"{api}/manifests/{digest.replace(':', '-')}", headers={"Accept": INDEX}
-    ).json()
+    blobs = f"http://{registry.host}/v2/llms/m/blobs"
+    index = manifest(registry, f"llms/m:{digest.replace(':', '-')}", INDEX).json()
     told = {}
     for one in index["manifests"]:
-        made = httpx.get(f"{api}/manifests/{one['digest']}", headers={"Accept": OCI}).json()
+        made = manifest(registry, f"llms/m@{one['digest']}").json()
         assert made["subject"]["digest"] == digest
         assert made["artifactType"] == one["artifactType"]
-        told[one["artifactType"]] = httpx.get(f"{api}/blobs/{made['layers'][0]['digest']}").json()
+        told[one["artifactType"]] = httpx.get(f"{blobs}/{made['layers'][0]['digest']}").json()
     sbom, provenance = told["application/vnd.cyclonedx+json"], told["application/vnd.in-toto+json"]
     assert {part["name"] for part in sbom["components"] if part["type"] == "file"} == set(FILES)
     assert provenance["subject"][0]["digest"]["sha256"] == digest.removeprefix("sha256:")
@@ -721,12 +683,12 @@ def test_the_files_are_a_modelpack_too(
     project: Project, recipe: Recipe, registry: Registry
 ) -> None:
     ship(project.recipe("m", SCRATCH.replace("scratch", "scratch, modelpack: true")))
-    api = f"http://{registry.host}/v2/llms/m"
-    made = httpx.get(f"{api}/manifests/v2.0.1-modelpack", headers={"Accept": OCI}).json()
+    made = manifest(registry, "llms/m:v2.0.1-modelpack").json()
     assert made["artifactType"] == "application/vnd.cncf.model.manifest.v1+json"
     for layer in made["layers"]:
         name = layer["annotations"]["org.cncf.model.filepath"]
-        assert httpx.get(f"{api}/blobs/{layer['digest']}").content == FILES[name]
+        blob = f"http://{registry.host}/v2/llms/m/blobs/{layer['digest']}"
+        assert httpx.get(blob).content == FILES[name]
     assert {layer["annotations"]["org.cncf.model.filepath"] for layer in made["layers"]} == {*FILES}
     kinds = {layer["mediaType"] for layer in made["layers"]}
     assert "application/vnd.cncf.model.weight.v1.raw" in kinds
