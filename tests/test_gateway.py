@@ -53,6 +53,11 @@ def there(
         yield made
 
 
+def only(kind: str) -> pytest.MarkDecorator:
+    """Let a test have a gateway of one kind alone."""
+    return pytest.mark.parametrize("there", [kind], indirect=True)
+
+
 @pytest.fixture
 def one(project: Project, server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[OneApi]:
     """A One API, and the settings for it."""
@@ -87,6 +92,27 @@ def ship(project: Project, text: str = RECIPE) -> Recipe:
 
 def unship(recipe: Recipe) -> list[str]:
     return gateway.undo(recipe, manifest.read(paths.manifest("m", "gateway")))
+
+
+def models_of(there: OneApi, *names: str) -> Any:
+    """Return models as this kind of gateway keeps them."""
+    return list(names) if isinstance(there, AIProxy) else ",".join(names)
+
+
+def theirs(there: OneApi, *models: str, **values: Any) -> dict[str, Any]:
+    """Put somebody's channel of our name there, for our model if none is said; return it."""
+    served = models_of(there, *(models or [SERVED]))
+    return dict(there.has(name="m", models=served, base_url="http://theirs", **values))
+
+
+def is_as_before(there: OneApi, *before: dict[str, Any]) -> bool:
+    """Return whether channels have all that they had; no matter what they got besides."""
+    pairs = zip(there.channels, filter(None, before), strict=True)
+    return all(channel == {**channel, **had} for channel, had in pairs)
+
+
+def stop(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def test_only_a_recipe_that_asks_gets_a_channel(project: Project) -> None:
@@ -249,26 +275,25 @@ def test_user_and_password_do_as_well_as_a_token(
     assert len(one.channels) == 1
 
 
+@only("newapi")
 def test_new_api_s_token_counts_with_and_without_its_user(
-    project: Project, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+    there: NewApi, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = NewApi()
-    with made.running():
-        use(monkeypatch, kind="newapi", endpoint=made.url, token=oneapi.TOKEN, upstream=server.url)
-        made.wants_user = False
+    there.wants_user = False
+    ship(project)
+    there.wants_user = True
+    use(monkeypatch, user="2")
+    with pytest.raises(UserError, match="New-Api-User; set MODELWRIGHT_GATEWAY_TOKEN"):
         ship(project)
-        made.wants_user = True
-        use(monkeypatch, user="2")
-        with pytest.raises(UserError, match="New-Api-User; set MODELWRIGHT_GATEWAY_TOKEN"):
-            ship(project)
 
 
+@pytest.mark.parametrize("models", [["theirs"], ["gpt-4", "m", "claude"]])
 def test_a_channel_of_the_name_for_other_models_is_nobody_s_to_change(
-    there: OneApi, project: Project
+    there: OneApi, project: Project, models: list[str]
 ) -> None:
-    models: Any = ["theirs"] if isinstance(there, AIProxy) else "theirs"
-    before = dict(there.has(name="m", models=models, base_url="http://theirs"))
-    with pytest.raises(UserError, match=r"'m' \(1\) is there already and serves theirs; give"):
+    before = theirs(there, *models)
+    said = rf"'m' \(1\) is there already and serves {', '.join(models)}; give the recipe another"
+    with pytest.raises(UserError, match=said):
         ship(project)
     assert there.channels == [before]
 
@@ -276,18 +301,17 @@ def test_a_channel_of_the_name_for_other_models_is_nobody_s_to_change(
 def test_a_channel_made_by_hand_is_taken_over_and_given_back(
     there: OneApi, project: Project
 ) -> None:
-    models: Any = ["m"] if isinstance(there, AIProxy) else "m"
-    before = dict(there.has(name="m", models=models, base_url="http://127.0.0.1:9", status=2))
+    before = theirs(there, status=2)
     recipe = ship(project)
     assert there.channels[0]["base_url"] != before["base_url"]
     assert there.channels[0]["key"] == "sk-theirs"
     ship(project)
     assert unship(recipe) == ["channel 'm' put back as it was"]
-    assert there.channels == [{**there.channels[0], **before}]
+    assert is_as_before(there, before)
 
 
 def test_what_was_there_before_is_in_the_note_alone(there: OneApi, project: Project) -> None:
-    there.has(name="m", models=models_of(there, "m"), base_url="http://theirs")
+    theirs(there)
     ship(project)
     published = (paths.output("m", "gateway") / gateway.CHANNEL).read_text()
     assert "http://theirs" in paths.note("m", "gateway").read_text()
@@ -457,12 +481,11 @@ def test_a_mark_without_an_owner_that_nobody_noted_makes_no_channel_ours(
 def test_a_trial_that_fails_leaves_somebody_s_channel_as_it_was(
     there: OneApi, server: ModelServer, project: Project
 ) -> None:
-    models: Any = ["m"] if isinstance(there, AIProxy) else "m"
-    before = dict(there.has(name="m", models=models, base_url="http://127.0.0.1:9"))
+    before = theirs(there)
     server.model = "other"
     with pytest.raises(UserError, match="no model m"):
         ship(project)
-    assert there.channels == [{**there.channels[0], **before}]
+    assert is_as_before(there, before)
 
 
 def test_a_new_channel_whose_trial_fails_is_taken_away_again(
@@ -477,26 +500,6 @@ def test_a_new_channel_whose_trial_fails_is_taken_away_again(
     assert unship(ship(project)) == ["channel 'm' removed"]
 
 
-def test_a_new_channel_that_cannot_be_taken_away_again_is_told_and_remembered(
-    one: OneApi,
-    project: Project,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def fails(*_: Any) -> None:
-        one.broken = True
-        raise UserError("no answer")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("tasks.core.gateways.upkeep.attempt", fails)
-        with pytest.raises(UserError, match="no answer"):
-            ship(project)
-    assert "channel 'm' is not taken away again: One API at" in capsys.readouterr().out
-    assert paths.note("m", "gateway").exists()
-    one.broken = False
-    assert gateway.undo(project.recipe("m", RECIPE), None) == ["channel 'm' removed"]
-
-
 def test_a_gone_channel_is_noticed_and_made_again(there: OneApi, project: Project) -> None:
     recipe = ship(project)
     there.channels.clear()
@@ -506,24 +509,15 @@ def test_a_gone_channel_is_noticed_and_made_again(there: OneApi, project: Projec
     assert unship(recipe) == ["channel 'm' removed"]
 
 
-def stop(*_: Any) -> None:
-    raise KeyboardInterrupt
-
-
-def models_of(there: OneApi, *names: str) -> Any:
-    """Return models as this kind of gateway keeps them."""
-    return list(names) if isinstance(there, AIProxy) else ",".join(names)
-
-
 def test_a_trial_that_is_stopped_leaves_somebody_s_channel_as_it_was(
     there: OneApi, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = dict(there.has(name="m", models=models_of(there, "m"), base_url="http://theirs"))
+    before = theirs(there)
     with monkeypatch.context() as patch:
         patch.setattr("tasks.core.gateways.upkeep.attempt", stop)
         with pytest.raises(KeyboardInterrupt):
             ship(project)
-    assert there.channels == [{**there.channels[0], **before}]
+    assert is_as_before(there, before)
     there.channels[0]["base_url"] = "http://changed-since"
     recipe = ship(project)
     unship(recipe)
@@ -533,7 +527,7 @@ def test_a_trial_that_is_stopped_leaves_somebody_s_channel_as_it_was(
 def test_a_run_that_was_killed_in_its_trial_does_not_lose_what_was_before(
     there: OneApi, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = dict(there.has(name="m", models=models_of(there, "m"), base_url="http://theirs"))
+    before = theirs(there)
     with monkeypatch.context() as patch:
         patch.setattr("tasks.core.gateways.upkeep.attempt", stop)
         patch.setattr("tasks.core.gateways.upkeep.roll_back", stop)
@@ -541,7 +535,7 @@ def test_a_run_that_was_killed_in_its_trial_does_not_lose_what_was_before(
             ship(project)
     assert there.channels[0]["base_url"] != before["base_url"]
     assert unship(ship(project)) == ["channel 'm' put back as it was"]
-    assert there.channels == [{**there.channels[0], **before}]
+    assert is_as_before(there, before)
 
 
 def test_a_trial_that_fails_leaves_a_channel_of_ours_as_it_worked(
@@ -556,13 +550,23 @@ def test_a_trial_that_fails_leaves_a_channel_of_ours_as_it_worked(
     assert unship(recipe) == ["channel 'm' removed"]
 
 
-def test_a_channel_that_cannot_be_put_back_is_told_and_remembered(
+@pytest.mark.parametrize(
+    ("is_theirs", "told", "undone"),
+    [
+        (False, "not taken away again", "channel 'm' removed"),
+        (True, "not put back", "channel 'm' put back as it was"),
+    ],
+)
+def test_a_channel_that_cannot_be_as_before_is_told_and_remembered(
     one: OneApi,
     project: Project,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    is_theirs: bool,
+    told: str,
+    undone: str,
 ) -> None:
-    before = dict(one.has(name="m", models="m", base_url="http://theirs"))
+    before = theirs(one) if is_theirs else {}
 
     def fails(*_: Any) -> None:
         one.broken = True
@@ -572,25 +576,17 @@ def test_a_channel_that_cannot_be_put_back_is_told_and_remembered(
         patch.setattr("tasks.core.gateways.upkeep.attempt", fails)
         with pytest.raises(UserError, match="no answer"):
             ship(project)
-    assert "channel 'm' is not put back: One API at" in capsys.readouterr().out
+    assert f"channel 'm' is {told}: One API at" in capsys.readouterr().out
+    assert paths.note("m", "gateway").exists()
     one.broken = False
-    assert gateway.undo(project.recipe("m", RECIPE), None) == ["channel 'm' put back as it was"]
-    assert one.channels == [{**one.channels[0], **before}]
-
-
-def test_a_channel_that_serves_other_models_too_is_nobody_s_to_change(
-    there: OneApi, project: Project
-) -> None:
-    before = dict(there.has(name="m", models=models_of(there, "gpt-4", "m", "claude")))
-    with pytest.raises(UserError, match="serves gpt-4, m, claude; give the recipe another"):
-        ship(project)
-    assert there.channels == [before]
+    assert gateway.undo(project.recipe("m", RECIPE), None) == [undone]
+    assert is_as_before(one, before)
 
 
 def test_a_receipt_of_ours_makes_no_channel_of_others_ours(there: OneApi, project: Project) -> None:
     ship(project)
     there.channels.clear()
-    before = dict(there.has(name="m", models=models_of(there, "theirs")))
+    before = theirs(there, "theirs")
     with pytest.raises(UserError, match="serves theirs; give the recipe another"):
         ship(project)
     assert there.channels == [before]
@@ -599,7 +595,7 @@ def test_a_receipt_of_ours_makes_no_channel_of_others_ours(there: OneApi, projec
 def test_models_that_somebody_gave_their_channel_since_stay(
     there: OneApi, project: Project
 ) -> None:
-    there.has(name="m", models=models_of(there, "m"))
+    theirs(there)
     ship(project)
     there.channels[0]["models"] = models_of(there, "m", "gpt-4")
     with pytest.raises(UserError, match="serves m, gpt-4; give the recipe another"):
@@ -609,18 +605,18 @@ def test_models_that_somebody_gave_their_channel_since_stay(
 def test_a_channel_that_was_taken_over_may_get_another_model(
     there: OneApi, project: Project
 ) -> None:
-    before = dict(there.has(name="m", models=models_of(there, "m"), priority=7))
+    before = theirs(there, priority=7)
     ship(project)
     recipe = ship(project, RECIPE.replace("{}", "{model: other, priority: 3}"))
     assert there.models(there.channels[0]) == ["other"]
     assert unship(recipe) == ["channel 'm' put back as it was"]
-    assert there.channels == [{**there.channels[0], **before}]
+    assert is_as_before(there, before)
 
 
 def test_a_key_of_somebody_s_channel_is_never_overwritten(
     there: OneApi, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = dict(there.has(name="m", models=models_of(there, "m")))
+    before = theirs(there)
     use(monkeypatch, upstream_key="upstream-of-a-test")
     with pytest.raises(UserError, match=r"'m' \(1\) is somebody's, .* its own could not be put"):
         ship(project)
@@ -630,7 +626,7 @@ def test_a_key_of_somebody_s_channel_is_never_overwritten(
 def test_somebody_s_channel_at_another_gateway_is_not_forgotten(
     one: OneApi, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = dict(one.has(name="m", models="m", base_url="http://theirs"))
+    before = theirs(one)
     recipe, other = ship(project), OneApi()
     with other.running():
         use(monkeypatch, endpoint=other.url)
@@ -639,7 +635,7 @@ def test_somebody_s_channel_at_another_gateway_is_not_forgotten(
         assert other.channels == []
     use(monkeypatch, endpoint=one.url)
     assert unship(recipe) == ["channel 'm' put back as it was"]
-    assert one.channels == [{**one.channels[0], **before}]
+    assert is_as_before(one, before)
 
 
 def test_two_channels_of_one_name_are_for_people_to_sort_out(
@@ -715,28 +711,12 @@ def test_a_gateway_that_is_down_or_something_else_is_one_clear_error(
     assert "no answer" in gateway.drifted(recipe)
 
 
+@only("aiproxy")
 def test_ai_proxy_without_a_configuration_of_the_model_says_what_to_do(
-    project: Project, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+    there: AIProxy, project: Project
 ) -> None:
-    made = AIProxy()
-    made.wants_config = True
-    with made.running():
-        use(
-            monkeypatch,
-            kind="aiproxy",
-            endpoint=made.url,
-            token=aiproxy.ADMIN_KEY,
-            upstream=server.url,
-        )
-        with pytest.raises(UserError, match="DISABLE_MODEL_CONFIG=true"):
-            ship(project)
-
-
-def test_the_model_that_another_server_calls_otherwise_is_told(
-    there: OneApi, server: ModelServer, project: Project
-) -> None:
-    server.model = "other"
-    with pytest.raises(UserError, match="no model m"):
+    there.wants_config = True
+    with pytest.raises(UserError, match="DISABLE_MODEL_CONFIG=true"):
         ship(project)
 
 
