@@ -20,7 +20,7 @@ from .core.errors import UserError
 from .core.recipe import Recipe
 
 if TYPE_CHECKING:
-    from .core.kubernetes import Object, Told
+    from .core.kubernetes import Description, Object
 
 VERSION = 3
 
@@ -47,7 +47,7 @@ def key(recipe: Recipe) -> dict[str, Any]:
     """Return all that the files hold."""
     from .core import kubernetes
 
-    return {**record(recipe), "kubernetes": kubernetes.objects(recipe, told(recipe))}
+    return {**record(recipe), "kubernetes": kubernetes.objects(recipe, description(recipe))}
 
 
 def record(recipe: Recipe) -> dict[str, Any]:
@@ -99,13 +99,13 @@ def image(recipe: Recipe) -> dict[str, str | None] | None:
     return {"reference": push.pinned(recipe), "registry": found.registry.strip("/") or None}
 
 
-def told(recipe: Recipe) -> Told:
-    """Return what the Kubernetes objects tell."""
+def description(recipe: Recipe) -> Description:
+    """Return what the Kubernetes objects say of the model."""
     from .core import catalog, kubernetes
     from .core.kubernetes import resources, runtime
 
     row, found, shown = catalog.row(recipe), settings.current(), image(recipe)
-    return kubernetes.Told(
+    return kubernetes.Description(
         image=str(shown["reference"]) if shown else "",
         runtime=runtime.image(recipe),
         mount=mount(recipe)["path"],
@@ -138,7 +138,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     (folder / "record.md").write_text(render.text(TEMPLATE, **content), encoding="utf-8")
     place = folder / "kubernetes"
     place.mkdir()
-    for name, objects in kubernetes.objects(recipe, told(recipe)).items():
+    for name, objects in kubernetes.objects(recipe, description(recipe)).items():
         (place / name).write_text(_yaml(objects), encoding="utf-8")
     shown = content["load"]["image"]
     facts = {"architecture": content["architecture"], "mount": content["load"]["mount"]["path"]}

@@ -120,9 +120,9 @@ TOOLS = ["--enable-auto-tool-choice"]
 def test_mounted_files_are_served_by_a_vllm_that_can(
     project: Project, text: str, image: str, arguments: list[str]
 ) -> None:
-    told = onboard.told(project.recipe("m", text))
-    assert told.runtime == (image if ":" in image else f"vllm/vllm-openai:{image}")
-    assert list(told.arguments) == arguments
+    found = onboard.description(project.recipe("m", text))
+    assert found.runtime == (image if ":" in image else f"vllm/vllm-openai:{image}")
+    assert list(found.arguments) == arguments
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_mounted_files_are_served_by_a_vllm_that_can(
 def test_the_centre_is_told_a_version_that_knows_architecture_and_arguments(
     project: Project, text: str, version: str
 ) -> None:
-    assert onboard.told(project.recipe("m", text)).version == version
+    assert onboard.description(project.recipe("m", text)).version == version
 
 
 @pytest.mark.parametrize(

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from ..recipe import Recipe
 from . import centre, workloads
-from .told import Object, Told, name
+from .description import Description, Object, name
 
-__all__ = ["Object", "Told", "name", "objects"]
+__all__ = ["Description", "Object", "name", "objects"]
 
 
-def objects(recipe: Recipe, told: Told) -> dict[str, list[Object]]:
+def objects(recipe: Recipe, model: Description) -> dict[str, list[Object]]:
     """Return the objects of each file; a way that the recipe does not ask for has no file."""
     served = workloads.service(recipe)
     made = {
-        "mount.yaml": [workloads.deployment(recipe, *workloads.mounted(told), told), served],
-        "modelspec.yaml": [centre.modelspec(recipe, told)],
+        "mount.yaml": [workloads.deployment(recipe, *workloads.mounted(model), model), served],
+        "modelspec.yaml": [centre.modelspec(recipe, model)],
     }
     if _runs(recipe):
         made["image.yaml"] = [
-            workloads.deployment(recipe, told.image, workloads.WEIGHTS, [], told),
+            workloads.deployment(recipe, model.image, workloads.WEIGHTS, [], model),
             served,
         ]
-    if told.image:
+    if model.image:
         made["image-volume.yaml"] = [
-            workloads.deployment(recipe, *workloads.image_volume(told), told),
+            workloads.deployment(recipe, *workloads.image_volume(model), model),
             served,
         ]
-    if recipe.upload and told.endpoint:
-        made["dataset.yaml"] = [centre.dataset(recipe, told)]
+    if recipe.upload and model.endpoint:
+        made["dataset.yaml"] = [centre.dataset(recipe, model)]
     if recipe.upload or _runs(recipe):
-        made["inferenceservice.yaml"] = [workloads.inference_service(recipe, told)]
+        made["inferenceservice.yaml"] = [workloads.inference_service(recipe, model)]
     return dict(sorted(made.items()))
 
 

@@ -6,12 +6,12 @@ References: BaizeAI's dataset.baizeai.io/v1alpha1 Dataset and model.hydra.io/v1a
 from __future__ import annotations
 
 from ..recipe import Recipe
-from .told import Object, Told, labels, name, secret, uri
+from .description import Description, Object, labels, name, secret, uri
 
 
-def dataset(recipe: Recipe, told: Told) -> Object:
+def dataset(recipe: Recipe, model: Description) -> Object:
     """Return the Dataset that copies the bucket's folder onto a volume; keys are in a Secret."""
-    options = {"provider": "MINIO", "endpoint": told.endpoint, "region": told.region}
+    options = {"provider": "MINIO", "endpoint": model.endpoint, "region": model.region}
     return {
         "apiVersion": "dataset.baizeai.io/v1alpha1",
         "kind": "Dataset",
@@ -25,20 +25,20 @@ def dataset(recipe: Recipe, told: Told) -> Object:
     }
 
 
-def modelspec(recipe: Recipe, told: Told) -> Object:
+def modelspec(recipe: Recipe, model: Description) -> Object:
     """Return the model centre's own description; both hubs are named, as its schema wants."""
     base = recipe.base
     source = base.hub or base.modelscope or recipe.name
-    arguments = list(told.arguments)
+    arguments = list(model.arguments)
     deployment = {
         "runtime": "vllm",
-        "versionRequired": f">={told.version}",
+        "versionRequired": f">={model.version}",
         "resourceRequirements": {
             "gpuType": "gpu",
-            "gpuCount": told.resources.gpus,
-            "perGPUMemoryGB": told.resources.gpu_memory,
-            "cpu": told.resources.cpu,
-            "memory": told.resources.memory,
+            "gpuCount": model.resources.gpus,
+            "perGPUMemoryGB": model.resources.gpu_memory,
+            "cpu": model.resources.cpu,
+            "memory": model.resources.memory,
         },
         "customRuntimeArgs": arguments,
     }
@@ -49,12 +49,12 @@ def modelspec(recipe: Recipe, told: Told) -> Object:
         "icon": {"src": "", "type": "image/svg"},
         "links": [],
         "provider": {
-            "id": told.provider.lower(),
-            "name": {"enUS": told.provider, "zhCN": told.provider},
+            "id": model.provider.lower(),
+            "name": {"enUS": model.provider, "zhCN": model.provider},
         },
-        "tags": list(told.tags),
+        "tags": list(model.tags),
     }
-    config = {"config": {"maxTokens": told.context_length}} if told.context_length else {}
+    config = {"config": {"maxTokens": model.context_length}} if model.context_length else {}
     return {
         "apiVersion": "model.hydra.io/v1alpha1",
         "kind": "ModelSpec",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..image.layers import ROOT
 from ..recipe import Recipe
-from .told import Object, Told, labels, name, secret, uri
+from .description import Description, Object, labels, name, secret, uri
 
 PORT = 8000
 WEIGHTS = f"/{ROOT}"
@@ -16,20 +16,20 @@ IMAGE_ROOT = "/model"
 STARTS = 180
 
 
-def mounted(told: Told) -> tuple[str, str, list[Object]]:
+def mounted(model: Description) -> tuple[str, str, list[Object]]:
     """Return image, folder of the model, and volumes for files mounted into the workers."""
-    host = {"path": told.mount, "type": "Directory"}
-    return told.runtime, WEIGHTS, [{"name": "model", "hostPath": host}]
+    host = {"path": model.mount, "type": "Directory"}
+    return model.runtime, WEIGHTS, [{"name": "model", "hostPath": host}]
 
 
-def image_volume(told: Told) -> tuple[str, str, list[Object]]:
+def image_volume(model: Description) -> tuple[str, str, list[Object]]:
     """Return the same for the model's image as a volume: Kubernetes 1.33 and later."""
-    volume = {"reference": told.image, "pullPolicy": "IfNotPresent"}
-    return told.runtime, f"{IMAGE_ROOT}{WEIGHTS}", [{"name": "model", "image": volume}]
+    volume = {"reference": model.image, "pullPolicy": "IfNotPresent"}
+    return model.runtime, f"{IMAGE_ROOT}{WEIGHTS}", [{"name": "model", "image": volume}]
 
 
 def deployment(
-    recipe: Recipe, image: str, folder: str, volumes: list[Object], told: Told
+    recipe: Recipe, image: str, folder: str, volumes: list[Object], model: Description
 ) -> Object:
     """Return what runs vLLM on the model in a folder of the container."""
     named = labels(recipe)
@@ -37,7 +37,7 @@ def deployment(
     mounts = [{"name": "model", "mountPath": place, "readOnly": True}] if volumes else []
     memory = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}
     container = {
-        **_container(recipe, image, folder, told),
+        **_container(recipe, image, folder, model),
         "volumeMounts": [*mounts, {"name": "shm", "mountPath": "/dev/shm"}],  # noqa: S108
     }
     return {
@@ -57,18 +57,18 @@ def deployment(
     }
 
 
-def _container(recipe: Recipe, image: str, folder: str, told: Told) -> Object:
-    gpus = told.resources.gpus
+def _container(recipe: Recipe, image: str, folder: str, model: Description) -> Object:
+    gpus = model.resources.gpus
     probe = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 10}
     # The model's own image names folder and options in its entrypoint.
-    named = image == told.image
+    named = image == model.image
     server = {"command": ["python3", "-m", "vllm.entrypoints.openai.api_server"]}
     return {
         "name": "vllm",
         "image": image,
         **({} if named else server),
         "args": [
-            *([] if named else [f"--model={folder}", *told.arguments]),
+            *([] if named else [f"--model={folder}", *model.arguments]),
             f"--served-model-name={recipe.name}",
             *([f"--tensor-parallel-size={gpus}"] if gpus > 1 else []),
         ],
@@ -102,10 +102,10 @@ def service(recipe: Recipe) -> Object:
     }
 
 
-def inference_service(recipe: Recipe, told: Told) -> Object:
+def inference_service(recipe: Recipe, model: Description) -> Object:
     """Return KServe's object: from the bucket where there is one, else from the image."""
     if recipe.upload:
-        arguments = [f"--model_name={recipe.name}", *told.arguments]
+        arguments = [f"--model_name={recipe.name}", *model.arguments]
         predictor: Object = {
             # The ServiceAccount that carries the bucket's Secret, as KServe wants it.
             "serviceAccountName": secret(recipe),
@@ -113,11 +113,11 @@ def inference_service(recipe: Recipe, told: Told) -> Object:
                 "modelFormat": {"name": "huggingface"},
                 "storageUri": uri(recipe).rstrip("/"),
                 "args": arguments,
-                "resources": _resources(recipe, told.resources.gpus),
+                "resources": _resources(recipe, model.resources.gpus),
             },
         }
     else:
-        container = _container(recipe, told.image, WEIGHTS, told)
+        container = _container(recipe, model.image, WEIGHTS, model)
         # KServe routes to this container by its name.
         predictor = {"containers": [{**container, "name": "kserve-container"}]}
     return {

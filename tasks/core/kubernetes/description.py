@@ -13,8 +13,8 @@ Object = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the objects tell.
+class Description:
+    """What the objects say of a model.
 
     Attributes:
         image: the model's own image, with digest where it was pushed; empty without one.
