@@ -14,8 +14,9 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tasks import STAGES
 from tasks.core import paths, recipe, settings
-from tasks.core.engine import digests, manifest
+from tasks.core.engine import digests, manifest, stage
 from tasks.core.engine.manifest import Manifest
 from tasks.core.recipe import Recipe
 from tasks.core.toolchains import toolchain
@@ -69,6 +70,13 @@ class Project:
         path = self.recipes / f"{name}.yaml"
         path.write_text(text, encoding="utf-8")
         return recipe.read(path)
+
+    def make(self, name: str, recipe: Recipe) -> Recipe:
+        """Run a stage as `doit -a` does: it is made anew and published, whatever there is."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stage, "forced", lambda: True)
+            stage.execute(name, STAGES[name], recipe)
+        return recipe
 
     def result(
         self,

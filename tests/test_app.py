@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import os
@@ -20,7 +21,6 @@ import yaml
 from tasks import app
 from tasks.core import paths, pins, settings
 from tasks.core.engine import manifest
-from tasks.core.engine.manifest import Manifest
 from tasks.core.errors import UserError
 from tasks.core.fastgpt import (
     client,
@@ -168,7 +168,12 @@ def site(
         yield made
 
 
-databases = pytest.mark.parametrize("site", ["4.8.23", "4.15.1", "4.17.2"], indirect=True)
+def releases(*versions: str) -> pytest.MarkDecorator:
+    """Have a test run with some releases of FastGPT."""
+    return pytest.mark.parametrize("site", versions, indirect=True)
+
+
+databases = releases("4.8.23", "4.15.1", "4.17.2")
 
 
 def use(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
@@ -179,18 +184,7 @@ def use(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
 
 
 def made(project: Project, text: str = RECIPE, name: str = "m") -> Recipe:
-    """Run the stage as core does: its folder is published, its facts are in the manifest."""
-    recipe = project.recipe(name, text)
-    scratch = project.build / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    facts = app.run(recipe, scratch)
-    place = paths.output(name, "app")
-    place.mkdir(parents=True, exist_ok=True)
-    for path in scratch.iterdir():
-        path.replace(place / path.name)
-    files = manifest.describe(place)
-    manifest.write(Manifest(name, "app", manifest.key_of("app", {}), {}, files, facts), place)
-    return recipe
+    return project.make("app", project.recipe(name, text))
 
 
 def unship(recipe: Recipe) -> list[str]:
@@ -402,7 +396,7 @@ def test_what_was_put_in_comes_out_and_leaves_no_trace(text: str) -> None:
     assert configtext.without(new, MODEL, path, with_list=with_list) == text
 
 
-@pytest.mark.parametrize("site", ["4.8.14", "4.15.1"], indirect=True)
+@releases("4.8.14", "4.15.1")
 def test_a_model_that_is_called_otherwise_now_leaves_none_behind(
     site: Site, project: Project
 ) -> None:
@@ -631,7 +625,7 @@ def test_an_entry_in_another_folder_is_not_this_one_s(
     assert (other / "config.json").read_text() == merged()
 
 
-@pytest.mark.parametrize("site", ["4.8.14", "4.8.23", "4.15.1"], indirect=True)
+@releases("4.8.14", "4.8.23", "4.15.1")
 @pytest.mark.parametrize("fault", [UserError("no answer"), KeyboardInterrupt()])
 def test_a_first_run_that_fails_does_not_lose_what_was_there(
     site: Site, project: Project, monkeypatch: pytest.MonkeyPatch, fault: BaseException
@@ -661,10 +655,16 @@ def test_a_first_run_that_fails_does_not_lose_what_was_there(
 # The database, from 4.8.20 on.
 
 
-def theirs(site: Site) -> dict[str, Any]:
-    """Put a model of somebody's into the database."""
-    site.server.keep("gpt-4o", {"type": "llm", "name": "GPT", "isActive": False})
-    return json.loads(json.dumps(site.server.database[0]))  # type: ignore[no-any-return]
+def theirs(site: Site, name: str = "gpt-4o", **more: Any) -> dict[str, Any]:
+    """Put a model of somebody's into the database; return what it is there."""
+    site.server.keep(name, {"type": "llm", "name": "theirs", "isActive": False, **more})
+    return copy.deepcopy(site.server.database[0])
+
+
+def is_as_before(site: Site, before: dict[str, Any]) -> bool:
+    """Return whether the first model in the database has all that it had, no matter what else."""
+    found = site.server.database[0]["metadata"]
+    return bool({**found, **before["metadata"]} == found)
 
 
 @databases
@@ -691,7 +691,7 @@ def test_every_field_is_one_that_the_sources_define(project: Project, text: str)
     assert {name for name in kept if kept[name] is not None} >= fastgpt.REQUIRED
 
 
-@pytest.mark.parametrize("site", ["4.16.2"], indirect=True)
+@releases("4.16.2")
 def test_a_release_that_keeps_only_what_its_schema_has_is_content(
     site: Site, project: Project
 ) -> None:
@@ -703,7 +703,7 @@ def test_a_release_that_keeps_only_what_its_schema_has_is_content(
         made(project, text)
 
 
-@pytest.mark.parametrize("site", ["4.17.0", "4.17.3"], indirect=True)
+@releases("4.17.0", "4.17.3")
 def test_the_first_and_the_next_release_with_ids_alone_are_spoken_to_as_they_want(
     site: Site, project: Project
 ) -> None:
@@ -718,14 +718,9 @@ def test_the_first_and_the_next_release_with_ids_alone_are_spoken_to_as_they_wan
 
 
 @databases
-def test_an_empty_database_takes_it_as_well(site: Site, project: Project) -> None:
-    made(project)
-    assert [one["model"] for one in site.server.database] == [MODEL]
-
-
-@databases
 def test_a_second_time_writes_nothing(site: Site, project: Project) -> None:
     made(project)
+    assert [one["model"] for one in site.server.database] == [MODEL]
     site.server.asked.clear()
     made(project)
     assert all("login" in line for line in site.server.lines("POST", "PUT"))
@@ -735,30 +730,26 @@ def test_a_second_time_writes_nothing(site: Site, project: Project) -> None:
 def test_what_people_changed_there_is_noticed_put_right_and_put_back(
     site: Site, project: Project
 ) -> None:
-    site.server.keep(MODEL, {"type": "llm", "name": "theirs", "isActive": True, "provider": "Meta"})
-    before = dict(site.server.database[0]["metadata"])
+    before = theirs(site, MODEL, isActive=True, provider="Meta")
     recipe = made(project)
     assert site.server.database[0]["metadata"]["name"] == MODEL
     site.server.database[0]["metadata"]["maxContext"] = 1
     assert app.drifted(recipe) == f"'{MODEL}' has another maxContext"
     made(project)
     assert unship(recipe) == [f"'{MODEL}' put back as it was in FastGPT's database"]
-    found = site.server.database[0]["metadata"]
-    assert {name: found[name] for name in before} == before
+    assert is_as_before(site, before)
 
 
 @databases
 def test_a_trial_that_fails_does_not_lose_what_was_there(site: Site, project: Project) -> None:
-    site.server.keep(MODEL, {"type": "llm", "name": "theirs", "isActive": True, "provider": "Meta"})
-    before = dict(site.server.database[0]["metadata"])
+    before = theirs(site, MODEL, isActive=True, provider="Meta")
     site.server.reachable = set()
     for _ in range(2):
         with pytest.raises(UserError, match="model/test: 500"):
             made(project)
     site.server.reachable = {MODEL}
     assert unship(made(project)) == [f"'{MODEL}' put back as it was in FastGPT's database"]
-    found = site.server.database[0]["metadata"]
-    assert {name: found[name] for name in before} == before
+    assert is_as_before(site, before)
 
 
 @databases
@@ -768,7 +759,7 @@ def test_another_fastgpt_s_model_of_the_name_is_not_ours(
     recipe = made(project)
     other = FastGPT(site.server.version, site.config)
     other.keep(MODEL, {"type": "llm", "name": "theirs", "isActive": True})
-    before = json.dumps(other.database)
+    before = copy.deepcopy(other.database)
     with other.running():
         use(monkeypatch, endpoint=other.url)
         assert app.drifted(recipe) == f"it is in FastGPT at {site.server.url}"
@@ -777,7 +768,7 @@ def test_another_fastgpt_s_model_of_the_name_is_not_ours(
                 UserError, match=rf"is in FastGPT at {site.server.url}; set .*\.json"
             ):
                 run(recipe)
-    assert json.dumps(other.database) == before
+    assert other.database == before
     use(monkeypatch, endpoint=site.server.url)
     assert unship(recipe) == [f"'{MODEL}' taken out of FastGPT's database"]
 
@@ -822,7 +813,7 @@ def test_a_model_that_fastgpt_cannot_reach_is_told(site: Site, project: Project)
         made(project)
 
 
-@pytest.mark.parametrize("site", ["4.15.1"], indirect=True)
+@releases("4.15.1")
 def test_an_import_would_undo_what_people_changed_so_it_is_the_last_resort(
     site: Site, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -843,7 +834,7 @@ def test_an_import_would_undo_what_people_changed_so_it_is_the_last_resort(
     assert site.server.database == []
 
 
-@pytest.mark.parametrize("site", ["4.17.2"], indirect=True)
+@releases("4.17.2")
 def test_a_release_without_the_import_call_wants_the_password(
     site: Site, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -854,7 +845,7 @@ def test_a_release_without_the_import_call_wants_the_password(
     assert site.config.read_text() == "{}"
 
 
-@pytest.mark.parametrize("site", ["4.15.1"], indirect=True)
+@releases("4.15.1")
 @pytest.mark.parametrize(
     ("values", "told"),
     [
@@ -886,7 +877,7 @@ def test_a_wrong_setting_is_one_clear_error(
     assert site.config.read_text() == CONFIG
 
 
-@pytest.mark.parametrize("site", ["4.8.14", "4.15.1"], indirect=True)
+@releases("4.8.14", "4.15.1")
 def test_an_address_that_is_no_fastgpt_s_is_told(
     site: Site, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -899,7 +890,7 @@ def test_an_address_that_is_no_fastgpt_s_is_told(
     assert site.config.read_text() == CONFIG
 
 
-@pytest.mark.parametrize("site", ["4.8.14"], indirect=True)
+@releases("4.8.14")
 def test_a_fastgpt_brought_up_to_date_is_noticed(
     site: Site, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -917,7 +908,7 @@ def test_a_fastgpt_brought_up_to_date_is_noticed(
 # Both.
 
 
-@pytest.mark.parametrize("site", ["4.8.14", "4.15.1"], indirect=True)
+@releases("4.8.14", "4.15.1")
 def test_it_chats_through_an_application_where_a_key_is_given(
     site: Site,
     project: Project,

@@ -13,7 +13,6 @@ import pytest
 from tasks import gateway
 from tasks.core import gateways, identity, paths, settings
 from tasks.core.engine import manifest
-from tasks.core.engine.manifest import Manifest
 from tasks.core.errors import UserError
 from tasks.core.fastgpt import passwords
 from tasks.core.recipe import Recipe
@@ -75,19 +74,7 @@ def use(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
 
 
 def ship(project: Project, text: str = RECIPE) -> Recipe:
-    """Run the stage as core does: its folder is published, its facts are in the manifest."""
-    recipe = project.recipe("m", text)
-    folder = project.build / "scratch"
-    folder.mkdir(parents=True, exist_ok=True)
-    gateway.settle(recipe)
-    facts = gateway.run(recipe, folder)
-    place = paths.output("m", "gateway")
-    place.mkdir(parents=True, exist_ok=True)
-    (folder / gateway.CHANNEL).replace(place / gateway.CHANNEL)
-    files, inputs = manifest.describe(place), {"recipe": gateway.key(recipe)}
-    key = manifest.key_of("gateway", inputs)
-    manifest.write(Manifest("m", "gateway", key, inputs, files, facts), place)
-    return recipe
+    return project.make("gateway", project.recipe("m", text))
 
 
 def unship(recipe: Recipe) -> list[str]:
@@ -673,7 +660,6 @@ def test_an_empty_key_is_never_sent(one: OneApi) -> None:
         ({"endpoint": ""}, "MODELWRIGHT_GATEWAY_ENDPOINT is not set; say where"),
         ({"endpoint": "127.0.0.1:3001"}, "MODELWRIGHT_GATEWAY_ENDPOINT: no address of a server"),
         ({"endpoint": "http://["}, "MODELWRIGHT_GATEWAY_ENDPOINT: no address of a server"),
-        ({"kind": "onepai"}, "MODELWRIGHT_GATEWAY_KIND: no gateway 'onepai', perhaps you meant"),
         ({"upstream": ""}, "MODELWRIGHT_GATEWAY_UPSTREAM is not set; say where the gateway"),
         (
             {"upstream": "http://127.0.0.1:9"},
