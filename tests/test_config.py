@@ -192,6 +192,19 @@ def test_what_is_silent_changes_the_config_but_not_its_content(project: Project)
     assert found[0][1] != found[2][1]
 
 
+@pytest.mark.parametrize(
+    ("train", "interval"),
+    [({"max_iters": 5}, 5), ({"max_iters": 5, "log_interval": 2}, 2), (epochs(), 10)],
+)
+def test_a_training_shorter_than_the_log_s_interval_logs_its_end(
+    train: dict[str, Any], interval: int
+) -> None:
+    found = recipe(train)
+    assert f"interval={interval})," in rendered(found)
+    assert config.key(found)["train.log_interval"] == interval
+    assert config.meaning(found)["train"].log_interval == 10
+
+
 @pytest.mark.parametrize("more", ["", ", lr: 1e-5"])
 def test_a_config_edited_by_hand_is_not_rendered_over(project: Project, more: str) -> None:
     text = "base: {path: b}\ntrain: {prompt_template: mistral, max_iters: 9%s}\n"
@@ -304,7 +317,8 @@ def test_a_preset_s_choices_are_in_the_config_with_their_reasons(
     for said in ("type=FastFinetune", "type=process,", "dict(type=collate, part=1)",
                  "batch_size = 4", "accumulative_counts = 4", "checkpoint_layers = 0",
                  "torch_dtype=torch.bfloat16", "type=OptimWrapper", "fused=True",
-                 "sampler = Epochs", "count=max_epochs", "max_epochs=1)"):  # fmt: skip
+                 "sampler = Epochs", "count=max_epochs", "max_epochs=1)",
+                 "pin_memory=True"):  # fmt: skip
         assert said in text
     for unsaid in ("Amp", "Supervised", "use_varlen", "default_collate_fn", "DefaultSampler",
                    "SequenceParallelSampler", "end=max_epochs"):  # fmt: skip
