@@ -8,7 +8,7 @@ same without DeepSpeed), same-steps (ours, a conversation an iteration), auto (t
 (transformers and PEFT), qlora, qlora-24, qlora-16 (as if the device had no more gigabytes), ddp,
 zero2, zero3 (two devices).  A way that is joined to another by `+` runs at the same time, on other
 devices or, if it is only for its losses, on the same one; one that is named again runs again.
-large and large-qlora are for `--shape 32b` (66 GB).
+large and large-qlora are for `--shape 32b` (66 GB) or `70b` (141 GB).
 Needs a GPU and an xtuner toolchain, or MODELWRIGHT_TOOLCHAIN_XTUNER.
 """
 
@@ -52,6 +52,7 @@ class Way:
 
     Attributes:
         gigabytes: the device's memory, if less than there is.
+        saved: after how many iterations there is a checkpoint; none where it is 0.
     """
 
     train: dict[str, Any]
@@ -59,6 +60,7 @@ class Way:
     processes: int = 1
     deepspeed: str = ""
     gigabytes: int = 0
+    saved: int = 0
 
 
 AUTO = {**DATA, **LORA, "preset": "auto"}
@@ -95,14 +97,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.shape != "tiny" and not torchbuild.has_gpu():
         sys.exit("skipped: no NVIDIA GPU here; --shape tiny tries the script without one")
-    place = options.folder.absolute() / options.shape
-    os.environ["MODELWRIGHT_BUILD"] = str(place.parent)
-    if not (place / "convert" / "state.json").exists():
-        started = time.time()
-        what = (place, options.shape, options.conversations, options.words)
-        line = [_python(), str(HERE / "gpu_made.py"), *map(str, what)]
-        subprocess.run(line, check=True, env=_environ())
-        print(f"made {options.shape} in {time.time() - started:.0f} s", flush=True)
+    place = made(options.folder, options.shape, options.conversations, options.words)
     for ways in options.ways:
         devices = options.devices.split("/") if options.devices else [""] * 9
         running = [_start(way, place, d) for way, d in zip(ways.split("+"), devices, strict=False)]
@@ -116,11 +111,24 @@ def main() -> None:
             report(folder, started, status)
 
 
+def made(folder: Path, shape: str, conversations: int, words: int) -> Path:
+    """Return the place of a model and its data, which are made if they are not there."""
+    place = folder.absolute() / shape
+    os.environ["MODELWRIGHT_BUILD"] = str(place.parent)
+    if not (place / "convert" / "state.json").exists():
+        started = time.time()
+        what = map(str, (place, shape, conversations, words))
+        line = [_python(), str(HERE / "gpu_made.py"), *what]
+        subprocess.run(line, check=True, env=environ())
+        print(f"made {shape} in {time.time() - started:.0f} s", flush=True)
+    return place
+
+
 def _python() -> str:
     return toolchain.python("xtuner")
 
 
-def _environ() -> dict[str, str]:
+def environ() -> dict[str, str]:
     found = {
         **os.environ,
         "PYTHONHASHSEED": "0",
@@ -135,19 +143,21 @@ def _start(name: str, place: Path, device: str) -> tuple[Path, subprocess.Popen[
     """Start a way in a folder of its own, to which its output goes."""
     folder = next(f for n in itertools.count(1) if not (f := place / f"{name}.{n}").exists())
     folder.mkdir()
-    environ = {**_environ(), "BENCH_NOTES": str(folder / "notes")}
+    variables = {**environ(), "BENCH_NOTES": str(folder / "notes")}
     if device:
-        environ["CUDA_VISIBLE_DEVICES"] = device
+        variables["CUDA_VISIBLE_DEVICES"] = device
     if name == "plain":
         line = [_python(), str(HERE / "gpu_plain.py"), str(place), "24", "4", "1664"]
     else:
-        line = _line(WAYS[name], place, folder)
+        line = command(WAYS[name], place, folder)
     with (folder / "log").open("wb") as log:
-        child = subprocess.Popen(line, env=environ, cwd=place, stdout=log, stderr=subprocess.STDOUT)
+        child = subprocess.Popen(
+            line, env=variables, cwd=place, stdout=log, stderr=subprocess.STDOUT
+        )
     return folder, child, time.time()
 
 
-def _line(way: Way, place: Path, folder: Path) -> list[str]:
+def command(way: Way, place: Path, folder: Path) -> list[str]:
     """Render the config as the config stage does, and return the command that trains with it."""
     (folder / "config.py").write_text(_config(way, place))
     start, more = [_python()], []
@@ -180,12 +190,13 @@ def _config(way: Way, place: Path) -> str:
     short = {"max_epochs": None, "max_iters": way.iterations}
     choice = replace(choice, train=choice.train.model_copy(update=short))
     text = render.text(config.TEMPLATE, **config.variables(recipe, choice))
-    # Its own line for every iteration, and no checkpoint of the whole optimiser at the end.
+    # Its own line for every iteration, and seldom a checkpoint of the whole optimiser.
     text = text.replace("import torch\n", "import torch\nfrom gpu_hook import Note\n", 1)
     text = text.replace(
         "    dict(type=ThroughputHook),\n", "    dict(type=ThroughputHook),\n    dict(type=Note),\n"
     )
-    return text + '\ndefault_hooks["checkpoint"] = None\n'
+    saving = f'["interval"] = {way.saved}' if way.saved else " = None"
+    return f'{text}\ndefault_hooks["checkpoint"]{saving}\n'
 
 
 def report(folder: Path, started: float, status: int | None) -> None:

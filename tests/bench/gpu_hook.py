@@ -15,6 +15,9 @@ from mmengine.hooks import Hook
 class Note(Hook):  # type: ignore[misc]  # mmengine is untyped
     """Append time, tokens that are no padding, loss and memory to the file in $BENCH_NOTES."""
 
+    # Before mmengine's timer, so that writing is no waiting for data.
+    priority = "ABOVE_NORMAL"
+
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:

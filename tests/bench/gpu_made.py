@@ -30,6 +30,12 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 64, "num_attention_heads": 40, "num_key_value_heads": 8,
         "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "max_position_embeddings": 32768,
     },
+    "70b": {  # Llama-3-70B
+        **COMMON, "model_type": "llama", "architectures": ["LlamaForCausalLM"],
+        "vocab_size": 128256, "hidden_size": 8192, "intermediate_size": 28672,
+        "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8,
+        "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "max_position_embeddings": 8192,
+    },
     "1b": {  # Llama-3.2-1B, with a last layer of its own
         **COMMON, "model_type": "llama", "architectures": ["LlamaForCausalLM"],
         "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192,
@@ -89,7 +95,7 @@ def _weights(folder: Path, config: dict[str, Any]) -> None:
             part[f"{at}.self_attn.k_proj.bias"] = (k,)
             part[f"{at}.self_attn.v_proj.bias"] = (k,)
         parts.append(part)
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(partial(_file, folder, block), range(len(parts)), parts))
     index = {name: file for file, names in done for name in names}
     (folder / "model.safetensors.index.json").write_text(
