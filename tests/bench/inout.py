@@ -3,7 +3,8 @@
     python -m tests.bench.inout [in|out [RUNS [MIB]]]
 
 2 GiB, unless told, in 1 and in 200 files.  The servers share this machine's cores with the client.
-`out` goes to the server of the settings (MODELWRIGHT_S3_ENDPOINT, ...), or to a Swift of its own.
+`out` goes to the server of the settings (MODELWRIGHT_S3_ENDPOINT, ...; tests.bench.sink is one that
+costs nothing), or to a Swift of its own.
 Every run starts a new process and begins with nothing done; the order changes from round to round.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -21,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from minio.deleteobjects import DeleteObject
 
@@ -64,6 +67,13 @@ for path in Path(sys.argv[1]).glob("*.safetensors"):
 Way = Callable[[Path], None]
 
 
+class Taken(NamedTuple):
+    """What a run took: seconds, and seconds of processor time in the client."""
+
+    seconds: float
+    processors: float
+
+
 def fill(folder: Path, count: int) -> None:
     """Write SIZE random bytes in some files; equal blocks are no matter, nothing compresses."""
     folder.mkdir(parents=True)
@@ -102,9 +112,9 @@ def hub(folder: Path) -> Iterator[str]:
 
 def rounds(
     ways: Mapping[str, Way], scratch: Path, runs: int, tidy: Callable[[], None] = lambda: None
-) -> dict[str, list[float]]:
-    """Return the seconds of every run of every way; what one left is taken away before the next."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+) -> dict[str, list[Taken]]:
+    """Return what every run of every way took; what one left is taken away before the next."""
+    taken: dict[str, list[Taken]] = {name: [] for name in ways}
     for turn in range(runs):
         names = list(ways)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
@@ -112,19 +122,30 @@ def rounds(
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir()
             os.sync()
-            start = time.monotonic()
+            start, busy = time.monotonic(), processors()
             ways[name](scratch)
-            taken[name].append(time.monotonic() - start)
+            taken[name].append(Taken(time.monotonic() - start, processors() - busy))
     shutil.rmtree(scratch, ignore_errors=True)
     return taken
 
 
-def show(title: str, taken: Mapping[str, list[float]]) -> None:
-    """Print one line a way: the median and all runs."""
-    print(f"\n{title}", flush=True)
-    for name, seconds in taken.items():
-        every = " ".join(f"{second:.2f}" for second in seconds)
-        print(f"  {name:28} {statistics.median(seconds):6.2f} s   ({every})", flush=True)
+def processors() -> float:
+    """Return the processor seconds of all clients that ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def show(title: str, taken: Mapping[str, list[Taken]]) -> None:
+    """Print one line a way: the median, all runs, and the processors' median."""
+    print(f"\n{title}, load {os.getloadavg()[0]:.0f}", flush=True)
+    for name, runs in taken.items():
+        every = " ".join(f"{run.seconds:.2f}" for run in runs)
+        median = statistics.median(run.seconds for run in runs)
+        busy = statistics.median(run.processors for run in runs)
+        print(
+            f"  {name:28} {median:6.2f} s   ({every})   client's processors {busy:.2f} s",
+            flush=True,
+        )
 
 
 def bench_in(folder: Path, runs: int) -> None:
