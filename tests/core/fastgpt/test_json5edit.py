@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tasks.core.fastgpt import json5, json5edit
@@ -39,6 +39,13 @@ def all_said(text: str) -> list[str]:
     return [piece for piece in pieces(text) if piece.strip(json5.BLANK)]
 
 
+def models_in(text: str) -> json5.Node:
+    """Return the list of models in a config."""
+    found = json5.parse(text).member("llmModels")
+    assert found is not None
+    return found
+
+
 def inserted(old: str, new: str) -> str:
     """Return the characters that a text has more than before, in order; the rest must be in it."""
     extra, rest = [], iter(new)
@@ -57,8 +64,7 @@ def test_an_entry_is_appended_and_the_rest_says_the_same(
     document: tuple[str, dict[str, Any]], entry: dict[str, Any]
 ) -> None:
     text, config = document
-    models = json5.parse(text).member("llmModels")
-    assert models is not None
+    models = models_in(text)
     made = json5.parse(json5edit.append(text, models, entry))
     assert made.value == {**config, "llmModels": [*config["llmModels"], entry]}
     assert list(made.value) == list(config)
@@ -69,11 +75,9 @@ def test_appending_only_inserts_the_entry_a_comma_and_blanks(
     document: tuple[str, dict[str, Any]], entry: dict[str, Any]
 ) -> None:
     text, _ = document
-    models = json5.parse(text).member("llmModels")
-    assert models is not None
+    models = models_in(text)
     new = json5edit.append(text, models, entry)
-    put = json5.parse(new).member("llmModels")
-    assert put is not None
+    put = models_in(new)
     without = new[: put.parts[-1].start] + new[put.parts[-1].end :]
     # Before the entry, or after it where the list ends with a comma.
     comma = "," if models.parts else ""
@@ -86,9 +90,8 @@ def test_replacing_changes_nothing_but_the_one_entry(
     document: tuple[str, dict[str, Any]], entry: dict[str, Any], data: st.DataObject
 ) -> None:
     text, config = document
-    models = json5.parse(text).member("llmModels")
-    if models is None or not models.parts:
-        return
+    models = models_in(text)
+    assume(models.parts)
     at = data.draw(st.integers(0, len(models.parts) - 1))
     old = models.parts[at]
     new = json5edit.replace(text, old, entry)
@@ -111,8 +114,7 @@ def test_a_key_is_appended_to_an_object(
 @given(CONFIGS, ENTRIES, st.sampled_from([None, 2, 4, "\t"]))
 def test_json_stays_json(config: dict[str, Any], entry: dict[str, Any], indent: Any) -> None:
     text = json.dumps(config, indent=indent)
-    models = json5.parse(text).member("llmModels")
-    assert models is not None
+    models = models_in(text)
     wanted = {**config, "llmModels": [*config["llmModels"], entry]}
     assert json.loads(json5edit.append(text, models, entry)) == wanted
 
@@ -123,8 +125,7 @@ def test_a_file_of_one_style_keeps_that_style(
 ) -> None:
     config["llmModels"] = [{"model": 1}, *config["llmModels"], {"model": 2}]
     text = json.dumps(config, indent=indent, ensure_ascii=False)
-    models = json5.parse(text).member("llmModels")
-    assert models is not None
+    models = models_in(text)
     wanted = {**config, "llmModels": [*config["llmModels"], entry]}
     made = json5edit.append(text, models, entry)
     assert made == json.dumps(wanted, indent=indent, ensure_ascii=False)
@@ -182,11 +183,9 @@ def test_what_was_appended_is_removed_again(
     document: tuple[str, dict[str, Any]], entry: dict[str, Any]
 ) -> None:
     text, config = document
-    models = json5.parse(text).member("llmModels")
-    assert models is not None
+    models = models_in(text)
     new = json5edit.append(text, models, entry)
-    put = json5.parse(new).member("llmModels")
-    assert put is not None
+    put = models_in(new)
     left = json5edit.remove(new, put, put.parts[-1])
     assert json5.parse(left).value == config
     # Blanks beyond ASCII are blanks, too.
@@ -198,9 +197,8 @@ def test_removing_keeps_the_other_parts_and_all_comments(
     document: tuple[str, dict[str, Any]], data: st.DataObject
 ) -> None:
     text, config = document
-    models = json5.parse(text).member("llmModels")
-    if models is None or not models.parts:
-        return
+    models = models_in(text)
+    assume(models.parts)
     at = data.draw(st.integers(0, len(models.parts) - 1))
     left = json5edit.remove(text, models, models.parts[at])
     rest = config["llmModels"]
