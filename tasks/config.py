@@ -53,8 +53,9 @@ def key(recipe: Recipe) -> dict[str, Any]:
     That is the devices, and which values the recipe says itself, be they the defaults.
     """
     texts = ["data.format"] if _has_texts(recipe) else []
-    values = recipe.slice("train", "base.trust_remote_code", *texts)
     train = present(recipe.train)
+    logged = {"train.log_interval": _told_once(train).log_interval}
+    values = {**recipe.slice("train", "base.trust_remote_code", *texts), **logged}
     if not train.preset:
         return values
     from .core import preset
@@ -85,7 +86,7 @@ def variables(recipe: Recipe, choice: Choice | None = None) -> dict[str, Any]:
     from .core import preset
 
     choice = choice or preset.choice(recipe)
-    train = choice.train
+    train = _told_once(choice.train)
     return {
         "source": f"{recipe.file.parent.name}/{recipe.file.name}",
         "train": train,
@@ -98,6 +99,12 @@ def variables(recipe: Recipe, choice: Choice | None = None) -> dict[str, Any]:
         "data_path": "./convert",
         "warmup_iters": warmup(train),
     }
+
+
+def _told_once(train: Train) -> Train:
+    """Let a training log an iteration at least, be it shorter than what is between two of them."""
+    interval = min(train.log_interval, train.max_iters or train.log_interval)
+    return train.model_copy(update={"log_interval": interval})
 
 
 def warmup(train: Train) -> int | None:

@@ -156,7 +156,12 @@ def _follower(history: History, train: Train) -> Callable[[str], None]:
 def _check(recipe: Recipe, records: Sequence[Record], folder: Path, log: Path) -> None:
     """Judge what xtuner left: it must have come to its end, and have learned."""
     if not records:
-        raise UserError(f"xtuner ended without training a step; see {log}")
+        # From a checkpoint at the end there would be nothing to go on with, however often.
+        checkpoints.drop(checkpoints.all_in(folder))
+        raise UserError(
+            f"xtuner ended without logging a step; see {log}, and run doit again to train anew.  "
+            "A template of your own must log more often than training has iterations"
+        )
     last = records[-1]
     if not math.isfinite(last.values.get("loss", math.nan)):
         raise UserError(

@@ -15,6 +15,7 @@ from tasks.core.engine import inputs, pools
 from tasks.core.errors import UserError
 from tasks.core.launching.job import Job
 from tasks.core.toolchains import torchbuild
+from tasks.core.training import checkpoints
 from tasks.core.training.trainlog import Record
 
 from .conftest import Project, doit
@@ -77,7 +78,7 @@ def test_what_needs_a_gpu_is_refused_before_anything_starts(
 @pytest.mark.parametrize(
     ("records", "said"),
     [
-        ([], "without training a step"),
+        ([], "without logging a step"),
         ([record(20, loss=float("nan"))], "diverged"),
         ([record(n, lr=1e-9) for n in (5, 10, 15, 20)], "learning rate never rose"),
         ([record(15)], "stopped at iteration 15 of 20 and said nothing .checkpoints: none."),
@@ -90,6 +91,18 @@ def test_a_training_that_did_not_learn_is_a_failure(
 
     with pytest.raises(UserError, match=said):
         train._check(made, records, tmp_path, tmp_path / "train.log")
+
+
+def test_what_told_nothing_is_trained_anew_and_not_gone_on_with(
+    project: Project, tmp_path: Path
+) -> None:
+    """Its last checkpoint left nothing to train, and so nothing to log, once and for ever."""
+    (tmp_path / "iter_5.pth").write_bytes(b"")
+    (tmp_path / "iter_4.pth").mkdir()
+
+    with pytest.raises(UserError, match="run doit again to train anew"):
+        train._check(project.recipe("m", RECIPE), [], tmp_path, tmp_path / "train.log")
+    assert checkpoints.all_in(tmp_path) == []
 
 
 def test_a_wanted_checkpoint_that_is_not_there_is_a_failure(

@@ -141,6 +141,10 @@ def is_whole(path: Path) -> bool:
 
 def drop_broken(folder: Path) -> None:
     """Remove checkpoints that a kill cut short; they must not be resumed from, or kept."""
-    for path in all_in(folder):
-        if not is_whole(path):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    drop(path for path in all_in(folder) if not is_whole(path))
+
+
+def drop(paths: Iterable[Path]) -> None:
+    """Remove checkpoints."""
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
