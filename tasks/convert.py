@@ -52,7 +52,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     output: list[str] = []
     try:
         log = paths.log(recipe.name, "convert")
-        xtuner.run(command(recipe, folder), recipe, log, output.append)
+        xtuner.run(command(recipe, folder), recipe, log, output.append, cwd=paths.ROOT)
     except CommandFailed as error:
         if error.status == DATA_FAULT:
             raise UserError("\n".join(output)) from None

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tasks import convert
 from tasks.core import paths
+from tasks.core.errors import CommandFailed, UserError
 from tasks.core.xtuner import convert as program
 from tasks.core.xtuner import counts, pieces, texts
 from tests.conftest import Project
@@ -177,6 +178,26 @@ def test_a_fault_ends_the_conversion_with_file_and_line(xtuner: str, tmp_path: P
     assert "a.jsonl:3: not JSON at column" in done.stdout
     assert "b.jsonl:1: not UTF-8 at byte" in done.stdout
     assert not (tmp_path / "out/state.json").exists()
+
+
+def test_a_file_is_called_as_people_find_it(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the file that a link leads to, from where they stand; not from build/<model>."""
+    (tmp_path / "here/in").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert pieces.known_as(Path("in/a.jsonl")) == "in/a.jsonl"
+    Path("link.jsonl").symlink_to(tmp_path / "b.jsonl")
+    assert pieces.known_as(Path("link.jsonl")) == f"{tmp_path}/b.jsonl"
+
+    def run(*_: object, cwd: Path) -> None:
+        assert cwd == paths.ROOT
+        raise CommandFailed("", program.DATA_FAULT, [])
+
+    monkeypatch.setattr("tasks.core.xtuner.run", run)
+    monkeypatch.setattr(convert, "command", lambda *_: [])
+    with pytest.raises(UserError):
+        convert.run(project.recipe("m", "base: {path: x}\ndata: {path: y}\n"), tmp_path)
 
 
 CHAT = '{"conversation": %s}'

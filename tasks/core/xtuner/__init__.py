@@ -53,13 +53,15 @@ def run(
     each_line: Callable[[str], None] | None = None,
     what_next: str = "",
     devices: int = 0,
+    cwd: Path | None = None,
 ) -> None:
-    """Run a program in the toolchain, in build/<model>, where configs start; see process.run.
+    """Run a program in the toolchain; see process.run.
 
     Args:
         devices: how many GPUs it wants; it waits for them.
+        cwd: where it runs if not in build/<model>, where configs start.
     """
-    cwd = paths.build() / recipe.name
+    cwd = cwd or paths.build() / recipe.name
     with pools.devices(devices) as held:
         variables = {**environ(recipe), **held}
         process.run(line, log, environ=variables, cwd=cwd, each_line=each_line, what_next=what_next)

@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING or __package__:
     from .counts import count, encoder, lengths, roles
     from .dataset import file_name, finish, save
-    from .pieces import Piece, lines_before, pieces
+    from .pieces import Piece, known_as, lines_before, pieces
     from .quickrows import quickly
     from .rows import Fault, check_held, decoded, parse, row, text
     from .texts import cut
 else:  # a program of its own, beside which these lie
     from counts import count, encoder, lengths, roles
     from dataset import file_name, finish, save
-    from pieces import Piece, lines_before, pieces
+    from pieces import Piece, known_as, lines_before, pieces
     from quickrows import quickly
     from rows import Fault, check_held, decoded, parse, row, text
     from texts import cut
@@ -162,11 +162,6 @@ def slowly(raw: bytes, form: str, piece: Piece, result: Result) -> list[dict[str
             if len(result.faults) == MOST_FAULTS:
                 break
     return found
-
-
-def known_as(path: Path) -> str:
-    """Return the name to call a file by: the folder may hold links, people know their targets."""
-    return os.path.relpath(path.resolve())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Part of the program convert.py, which runs inside the xtuner toolchain.
 from __future__ import annotations
 
 import codecs
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,5 +61,9 @@ def lines_before(piece: Piece) -> int:
 
 
 def known_as(path: Path) -> str:
-    """Return the name to call a file by: the folder may hold links, people know their targets."""
-    return os.path.relpath(path.resolve())
+    """Return the name to call a file by: the folder may hold links, people know their targets.
+
+    It starts where this program does, as people's own paths do, if the file lies below.
+    """
+    found, here = path.resolve(), Path.cwd()
+    return str(found.relative_to(here) if found.is_relative_to(here) else found)
