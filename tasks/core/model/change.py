@@ -55,11 +55,13 @@ class Change:
         else:
             before = self._read(first, last)
         factor = self._factor(first, last, before)
+        small = True
         for rows, columns, block in self._tiles(first, before):
             if factor is not None:
                 block *= factor[rows, columns]
-            rounding.narrow(block, self.base.dtype, merged[rows, columns])
-        check_sound(room, self.base, first, last, self.factors.a)
+            small &= rounding.narrow(block, self.base.dtype, merged[rows, columns])
+        if not small:
+            check_sound(room, self.base, first, last, self.factors.a)
 
     def _read(self, first: int, last: int) -> Bits:
         found = rounding.bits(read(self.start, first, last), self.start.dtype)

@@ -19,6 +19,8 @@ _NORMAL = 113 << 23  # 2**-14, the least number that float16 holds in full
 _TOO_BIG = 0x477FF000  # 65520, the least that rounds to infinity
 
 FLOATS = ("F32", "F16", "BF16")
+# Squares with a smaller sum are of numbers that every type holds, and of no NaN.
+_SMALL = 1e9
 
 
 def bits(raw: bytes | bytearray | memoryview, dtype: str) -> Bits:
@@ -40,10 +42,18 @@ def widen(narrow: Bits, dtype: str, out: Floats | None = None) -> Floats:
     return wide
 
 
-def narrow(numbers: Floats, dtype: str, out: Bits) -> None:
-    """Round float32 numbers to a type and put that type's bits into `out`; `numbers` is spent."""
-    if numbers.size:
-        {"F32": _same, "F16": _to_half, "BF16": _to_brain}[dtype](numbers, out)
+def narrow(numbers: Floats, dtype: str, out: Bits) -> bool:
+    """Round float32 numbers to a type and put that type's bits into `out`; `numbers` is spent.
+
+    Returns whether they are so small that none of those bits can be NaN or infinity.
+    """
+    flat = numbers.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        small = bool(np.dot(flat, flat) < _SMALL)
+    {"F32": _same, "F16": _to_half, "BF16": _to_brain}[dtype](numbers, out)
+    if dtype == "BF16" and not small:
+        _keep_nan(numbers, out)
+    return small
 
 
 def odd(bits: Bits, dtype: str) -> NDArray[np.bool_]:
@@ -89,10 +99,12 @@ def _to_brain(numbers: Floats, out: Bits) -> None:
     carry += bits
     carry >>= np.uint32(16)
     np.copyto(out, carry, casting="unsafe")
-    if np.isnan(numbers.max()):
-        # Rounding could carry a NaN into the sign.
-        nan = np.isnan(numbers)
-        out[nan] = (bits[nan] >> np.uint32(16)) | np.uint32(0x40)
+
+
+def _keep_nan(numbers: Floats, out: Bits) -> None:
+    """Mend what rounding to bfloat16 made of NaN, whose carry may have reached the sign."""
+    nan = np.isnan(numbers)
+    out[nan] = (numbers.view(np.uint32)[nan] >> np.uint32(16)) | np.uint32(0x40)
 
 
 def _to_half(numbers: Floats, out: Bits) -> None:

@@ -174,6 +174,17 @@ def reference(
     return exact, lost
 
 
+@pytest.mark.parametrize("dtype", sorted(PRECISION))
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf, 3.4e38, 65520.0])
+def test_numbers_called_small_are_finite_when_rounded(dtype: str, value: float) -> None:
+    wide = np.full(1000, 0.02, np.float32)
+    out = np.empty(1000, np.uint32 if dtype == "F32" else np.uint16)
+    assert rounding.narrow(wide.copy(), dtype, out)
+    wide[700] = value
+    assert not rounding.narrow(wide.copy(), dtype, out)
+    assert np.isnan(rounding.widen(out, dtype)[700]) == np.isnan(value)
+
+
 def test_two_merges_are_the_same_bytes(tmp_path: Path) -> None:
     case = {
         "seed": 1, "dtype": "BF16", "adapter": "F16", "modules": set(MODULES), "rank": 8,
