@@ -428,15 +428,3 @@ def test_an_answer_that_is_not_json_is_told(project: Project, there: Xinference)
     there.garbage.add("/v1/models")
     with pytest.raises(UserError, match=r"502, an answer that is not JSON .*Bad Gateway"):
         ship(recipe(project))
-
-
-def test_a_wrong_way_to_run_a_server_is_told(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for values, said in (
-        ({"serve_run": "podman"}, "'podman' is no way to run a server; say local"),
-        ({"serve_run": "local", "serve_port": "x"}, "'x' is no port"),
-    ):
-        put(monkeypatch, **values)
-        with pytest.raises(UserError, match=said):
-            serve.key(recipe(project))

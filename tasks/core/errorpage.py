@@ -31,7 +31,7 @@ This page is made from the code by `python -m tasks.core.errorpage`.
 PARTS = (
     (
         "Recipes",
-        r"core/(recipe|sections|yamlfile|evaluation/prompts|engine/inputs|training/checkpoints)\.py",
+        r"core/(recipe|sections|\w+file|evaluation/prompts|engine/inputs|training/checkpoints)\.py",
     ),
     ("Settings", r"core/(settings|engine/pools)\.py"),
     ("Commands", r"core/(commands|compare|new|report)/.*"),

@@ -46,13 +46,18 @@ def manifest(model: str, stage: str) -> Path:
 
 # A project of a thousand recipes asks for each of these dozens of times.
 @functools.cache
+def _model(build: Path, model: str) -> Path:
+    return build / model
+
+
+@functools.cache
 def _output(build: Path, model: str, stage: str) -> Path:
-    return build.joinpath(model, stage)
+    return _model(build, model) / stage
 
 
 @functools.cache
 def _manifest(build: Path, model: str, stage: str) -> Path:
-    return build.joinpath(model, stage, "manifest.json")
+    return _output(build, model, stage) / "manifest.json"
 
 
 def scratch(model: str, stage: str, key: str) -> Path:

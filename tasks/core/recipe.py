@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
+from pydantic_core import to_jsonable_python
 from typing_extensions import Self
 
-from . import paths, settings, yamlfile
+from . import paths, readbefore, settings, textfile
 from .errors import LoadError, nearest
 from .sections import (
     Adapter,
@@ -30,8 +33,13 @@ from .sections import (
     Upload,
 )
 
+if TYPE_CHECKING:
+    from . import yamlfile
+
 # A repository's name in the OCI distribution spec: one word for file, task, image and object key.
 NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
+# So that all of these, with what is put around it, stay within their 255 bytes.
+LONGEST = 128
 
 # What the file's place tells, and no key of it.
 NOT_WRITTEN = ("name", "file")
@@ -97,7 +105,8 @@ class Recipe(Section):
 
     def beside(self, path: str) -> Path:
         """Return a path that the recipe names, which starts at the recipe's own folder."""
-        return self.file.parent.joinpath(self.name, paths.expand(path))
+        # The folder of the recipe's own need not be there for what lies outside of it.
+        return Path(os.path.normpath(self.file.parent.joinpath(self.name, paths.expand(path))))
 
     @model_validator(mode="after")
     def _can_choose(self) -> Self:
@@ -152,11 +161,12 @@ class Recipe(Section):
         A key that has no value is left out, so that a later release can add keys and wake nothing.
         """
         parts = {prefix.partition(".")[0] for prefix in prefixes}
-        values = self.model_dump(mode="json", include=parts, exclude_none=True, by_alias=True)
         below = tuple(f"{prefix}." for prefix in prefixes)
         return {
             key: value
-            for key, value in _flatten(values, "")
+            for part, content in _given(self).items()
+            if part in parts
+            for key, value in _flatten(content, part)
             if key in prefixes or key.startswith(below)
         }
 
@@ -177,16 +187,20 @@ def load(reserved: frozenset[str] = frozenset()) -> list[Recipe]:
     Raises:
         LoadError: every fault of every recipe, in one go.
     """
-    place = folder()
-    recipes, faults = [], []
-    for path in sorted((*place.glob("*.yaml"), *place.glob("*.yml"))):
+    place, before = folder(), readbefore.recall()
+    recipes: dict[readbefore.Given, Recipe] = {}
+    faults = []
+    for path in sorted((*place.glob("[!.]*.yaml"), *place.glob("[!.]*.yml"))):
         try:
-            recipes.append(read(path, reserved))
+            given = path, textfile.read(path), reserved
+            recipes[given] = before.get(given) or _read(*given)
         except LoadError as error:
             faults.append(str(error))
     if faults:
         raise LoadError(faults)
-    return recipes
+    if recipes.keys() != before.keys():
+        readbefore.keep(recipes)
+    return list(recipes.values())
 
 
 def folder() -> Path:
@@ -208,9 +222,16 @@ def read(path: Path, reserved: frozenset[str] = frozenset()) -> Recipe:
     Raises:
         LoadError: every fault in it, each with file, line and key path.
     """
+    return _read(path, textfile.read(path), reserved)
+
+
+def _read(path: Path, text: str, reserved: frozenset[str]) -> Recipe:
+    """Return the recipe in a file's text.  What it holds may depend on nothing else."""
+    from . import yamlfile  # not needed where all were read before
+
     faults = [f"{path}: {fault}" for fault in _name_faults(path, reserved)]
     try:
-        recipe = _validated(path, *yamlfile.load(path))
+        recipe = _validated(path, *yamlfile.parse(path, text))
     except LoadError as error:
         faults.append(str(error))
     if faults:
@@ -254,6 +275,8 @@ def name_fault(name: str, reserved: frozenset[str]) -> str:
     """Return why a model cannot be called so, or nothing."""
     if name in reserved:
         return f"'{name}' is the name of a stage or a command; call the model something else"
+    if len(name) > LONGEST:
+        return f"'{name[:32]}...' is too long for a model; give it {LONGEST} characters at most"
     if NAME.fullmatch(name):
         return ""
     return (
@@ -339,8 +362,26 @@ def section_of(annotation: Any) -> type[Section] | None:
 
 
 def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _flatten(inner, f"{prefix}.{key}" if prefix else key)
+    """Yield the values below a key path, as JSON has them.
+
+    As `model_dump` does, which first makes a schema of all sections: a tenth of `doit plan`.
+    """
+    plain = _given(value) if isinstance(value, Section) else to_jsonable_python(value)
+    if isinstance(plain, dict) and plain:
+        for key, inner in plain.items():
+            yield from _flatten(inner, f"{prefix}.{key}")
     else:
-        yield prefix, value
+        yield prefix, plain
+
+
+def _given(section: Section) -> dict[str, Any]:
+    """Return what has a value in a section, by its key."""
+    values = vars(section)
+    return {key: values[name] for name, key in _keys(type(section)) if values[name] is not None}
+
+
+@functools.cache
+def _keys(kind: type[Section]) -> list[tuple[str, str]]:
+    """Return a section's fields and what they are called in the file."""
+    fields = kind.model_fields.items()
+    return [(name, field.alias or name) for name, field in fields if not field.exclude]

@@ -12,11 +12,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import yamlfile
+from . import forms, textfile
 from .engine import untouched
 from .errors import LoadError, nearest
+
+if TYPE_CHECKING:
+    from . import yamlfile
 
 PREFIX = "MODELWRIGHT_"
 
@@ -178,8 +181,8 @@ def read(environ: Mapping[str, str], dotenv: Path, yaml: Path) -> Settings:
     """Return the settings found in the environment and the two files.
 
     Raises:
-        LoadError: a name that is no setting, an address with a password, or a file that cannot be
-            read.
+        LoadError: a name that is no setting, a value that cannot be one, an address with a
+            password, or a file that cannot be read.
     """
     values: dict[str, str] = {}
     sources: dict[str, str] = {}
@@ -190,6 +193,8 @@ def read(environ: Mapping[str, str], dotenv: Path, yaml: Path) -> Settings:
             faults.append(f"{where}: unknown setting{nearest(name, NAMES)}")
         if name in ADDRESSES and "@" in value:
             faults.append(f"{where}: take user and password out of the address; {ADDRESSES[name]}")
+        elif form := forms.wanted(name, value):
+            faults.append(f"{where}: '{value}' should be {form}")
         values[name], sources[name] = value, where
     if faults:
         raise LoadError(faults)
@@ -208,13 +213,7 @@ def _from_dotenv(path: Path) -> Iterator[tuple[str, str, str]]:
     untouched.saw(path)
     if not path.exists():
         return
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise LoadError([f"{path}: byte {error.start}: not UTF-8; save it as UTF-8"]) from None
-    except OSError as error:
-        raise LoadError([f"{path}: {error.strerror}"]) from None
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(textfile.read(path).splitlines(), 1):
         variable, sign, value = line.strip().removeprefix("export ").partition("=")
         if sign and variable.strip().startswith(PREFIX):
             name = variable.strip().removeprefix(PREFIX).lower()
@@ -225,6 +224,8 @@ def _from_yaml(path: Path) -> Iterator[tuple[str, str, str]]:
     untouched.saw(path)
     if not path.exists():
         return
+    from . import yamlfile
+
     try:
         content, lines = yamlfile.load(path)
     except LoadError as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from . import textfile
 from .errors import LoadError
 
 KeyPath = tuple[str | int, ...]
@@ -45,14 +46,15 @@ def load(path: Path) -> tuple[Any, dict[KeyPath, int]]:
     Raises:
         LoadError: the file cannot be read, or is not YAML that we accept.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise LoadError(
-            [f"{path}: byte {error.start}: not UTF-8; save the file as UTF-8"]
-        ) from None
-    except OSError as error:
-        raise LoadError([f"{path}: {error.strerror}"]) from None
+    return parse(path, textfile.read(path))
+
+
+def parse(path: Path, text: str) -> tuple[Any, dict[KeyPath, int]]:
+    """Return the content of a YAML file's text, and lines as `load` does.
+
+    Raises:
+        LoadError: it is not YAML that we accept.
+    """
     try:
         content, lines, faults = _parse(text)
     except yaml.MarkedYAMLError as error:

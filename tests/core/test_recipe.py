@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core import recipe
-from tasks.core.engine import manifest
+from tasks.core.engine import inputs, manifest
 from tasks.core.errors import LoadError
 from tasks.core.recipe import Recipe
 from tests.conftest import Project, doit
@@ -100,6 +102,20 @@ def test_a_yml_file_is_not_left_out_in_silence(project: Project) -> None:
         recipe.load()
 
 
+def test_a_hidden_file_is_no_recipe(project: Project) -> None:
+    """Editors leave such: a lock is a link to nowhere."""
+    project.recipe("m", BASE)
+    (project.recipes / ".#m.yaml").symlink_to("user@host.1")
+    (project.recipes / "._m.yaml").write_bytes(b"\0")
+    assert [found.name for found in recipe.load()] == ["m"]
+
+
+def test_a_name_that_no_file_could_have_is_refused(project: Project) -> None:
+    assert project.recipe("m" * 128, BASE).name == "m" * 128
+    said = recipe.name_fault("m" * 300, frozenset())
+    assert said == f"'{'m' * 32}...' is too long for a model; give it 128 characters at most"
+
+
 def test_recipes_come_in_the_order_of_their_names(project: Project) -> None:
     for name in ("b", "c", "a"):
         project.recipe(name, BASE)
@@ -117,7 +133,7 @@ def test_a_recipes_folder_that_is_missing_is_said_with_its_setting(tmp_path: Pat
     ("path", "place"),
     [
         ("base", "m/base"),
-        ("../shared/base", "m/../shared/base"),
+        ("../shared/base", "shared/base"),
         ("/srv/base", "/srv/base"),
         ("~nobody-here/base", "m/~nobody-here/base"),
     ],
@@ -125,6 +141,20 @@ def test_a_recipes_folder_that_is_missing_is_said_with_its_setting(tmp_path: Pat
 def test_a_path_starts_beside_the_recipe(project: Project, path: str, place: str) -> None:
     found = project.recipe("m", f"base: {{path: {path}}}\n").beside(path)
     assert found == project.recipes / place
+
+
+def test_a_path_may_lead_out_of_a_folder_that_is_not_there(project: Project) -> None:
+    (project.recipes / "other/base").mkdir(parents=True)
+    assert project.recipe("m", BASE).beside("../other/base").is_dir()
+
+
+@pytest.mark.parametrize("path", ["x.jsonl", "../x.jsonl", "../../x.jsonl"])
+def test_an_input_is_called_alike_wherever_the_recipes_are(project: Project, path: str) -> None:
+    here = project.recipe("m", BASE)
+    there = here.model_copy(update={"file": Path("recipes/m.yaml")})
+    labels = {inputs._label(found.beside(path), found) for found in (here, there)}
+    assert len(labels) == 1
+    assert not Path(labels.pop()).is_absolute()
 
 
 def test_a_path_may_start_at_home(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,6 +197,40 @@ def test_a_slice_holds_exactly_what_lies_below_its_prefixes(prefixes: list[str])
         if any(key.split(".")[: len(p.split("."))] == p.split(".") for p in prefixes)
     }
     assert found.slice(*prefixes) == wanted
+
+
+ANYTHING = """
+base: {path: base}
+data: {path: data}
+train: {prompt_template: default, max_iters: 3, lr: 1, betas: [0, 1]}
+evaluate: {prompts: prompts.jsonl, served: {gpt: x}}
+merge: {with: xtuner}
+image: {base: scratch, repository: r, env: {A: "1"}, build: {args: {B: "2"}}}
+serve: {name: m}
+gateway: {name: m, priority: 0}
+app:
+  fastgpt:
+    charsPointsPrice: 3
+    defaultConfig:
+      {a: null, b: 2020-01-01, c: .inf, d: [1, null, {x: null}], e: !!set {f}, g: !!binary aGk=,
+       h: {}, i: {true: 1, 2: {2020-01-01: 3}}}
+"""
+
+
+def test_a_slice_is_what_pydantic_would_dump(project: Project) -> None:
+    """Keys are made of it: a value in another spelling would wake every result there is."""
+    found = project.recipe("m", ANYTHING)
+    parts = [name for name in Recipe.model_fields if name not in recipe.NOT_WRITTEN]
+    told = dict(_leaves(found.model_dump(mode="json", exclude_none=True, by_alias=True)))
+    assert json.dumps(found.slice(*parts)) == json.dumps(told)
+
+
+def _leaves(value: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, inner in value.items():
+        if isinstance(inner, dict) and inner:
+            yield from _leaves(inner, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", inner
 
 
 def test_a_prefix_is_a_whole_word() -> None:

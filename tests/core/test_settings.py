@@ -6,11 +6,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tasks.core import settings
+from tasks.core import forms, gateways, settings
+from tasks.core.engine import pools, room
 from tasks.core.errors import LoadError
 from tasks.core.settings import Settings
 from tests.conftest import doit
@@ -73,6 +75,42 @@ def test_a_name_that_is_no_setting_is_refused(
     with pytest.raises(LoadError) as caught:
         read(tmp_path, environ, dotenv, yaml)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "good", "said"),
+    [
+        ("torch", "rocm", "cpu", "should be auto, cpu or cuda"),
+        ("force", "yes", "1", "should be 0 or 1"),
+        ("pools_gpu", "-2", "0", "should be a number of devices"),
+        ("pools_variable", "GPUS", "HIP_VISIBLE_DEVICES", "should be CUDA_VISIBLE_DEVICES, HIP_"),
+        ("launcher", "kubernetes", "slurm", "should be local, torchrun or slurm"),
+        ("rendezvous_port", "70000", "65535", "should be a port"),
+        ("node_rank", "x", "3", "should be the number of a node"),
+        ("store_limit", "lots", "200GB", "should be a size, such as 200GB"),
+        ("store_s3", "team/x", "s3://team", "should be s3://bucket/prefix"),
+        ("gateway_kind", "onepai", "newapi", "should be oneapi, newapi or aiproxy"),
+        ("serve_run", "podman", "docker", "should be local or docker"),
+        ("serve_port", "0", "8000", "should be a port"),
+        ("serve_timeout", "soon", "0.5", "should be a number of seconds"),
+    ],
+)
+def test_a_value_that_cannot_be_one_is_refused_when_it_is_read(
+    tmp_path: Path, name: str, bad: str, good: str, said: str
+) -> None:
+    variable = f"MODELWRIGHT_{name.upper()}"
+    with pytest.raises(LoadError) as caught:
+        read(tmp_path, {variable: bad})
+    assert str(caught.value).startswith(f"{variable}: '{bad}' {said}")
+    assert getattr(read(tmp_path, {variable: good}), name) == good
+    assert read(tmp_path, {variable: ""}) == Settings()
+
+
+def test_the_choices_are_those_that_the_code_has() -> None:
+    assert re.split(", | or ", forms.FORMS["gateway_kind"][1]) == list(gateways.KINDS)
+    assert re.split(", | or ", forms.FORMS["pools_variable"][1]) == list(pools.VARIABLES)
+    assert not [unit for unit in room.UNITS if forms.wanted("store_limit", f"1{unit}")]
+    assert not [name for name in forms.FORMS if forms.wanted(name, getattr(Settings(), name))]
 
 
 def test_all_unknown_names_are_said_in_one_go(tmp_path: Path) -> None:
@@ -167,6 +205,33 @@ def test_a_checkout_has_one_environment_by_whatever_link_it_is_reached(tmp_path:
     environ = {"PATH": os.environ["PATH"], "MODELWRIGHT_PYTHON": "false"}
     done = subprocess.run([link / "doitw"], env=environ, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("ran\n", "")
+
+
+# A Python that makes an environment without pip, whose requirements are there already.
+PYTHON = """#!/bin/sh
+case $* in
+  *venv*) {python} -m venv --without-pip .venv && touch .venv/requirements.txt ;;
+  *) exec {python} "$@" ;;
+esac
+"""
+
+
+def test_a_checkout_may_have_any_name_in_any_locale(tmp_path: Path) -> None:
+    place, python = tmp_path / "模型 é'\"", tmp_path / "python"
+    program = place / "tasks/core/engine/untouched.py"
+    program.parent.mkdir(parents=True)
+    shown = "print(os.getcwd() in sys.path, os.environ['DOITW_FROM'])"
+    program.write_text(f"import os, site, sys\nsite.main()\n{shown}\n")
+    (place / "requirements.txt").touch()
+    shutil.copy("doitw", place)
+    python.write_text(PYTHON.format(python=sys.executable))
+    python.chmod(0o755)
+    environ = {"PATH": os.environ["PATH"], "MODELWRIGHT_PYTHON": str(python), "LC_ALL": "C"}
+    for _ in "made", "there":
+        done = subprocess.run(
+            [place / "doitw"], env=environ, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert (done.stdout, done.returncode) == (f"True {tmp_path}\n", 0), done.stderr
 
 
 def test_the_page_on_settings_has_every_one() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import paths
 from ..errors import UserError, instead, lookalike
 from ..recipe import Recipe
 from ..toolchains import toolchain
@@ -63,7 +64,7 @@ def _label(path: Path, recipe: Recipe) -> str:
     own = recipe.file.parent
     if path.is_relative_to(own):
         return str(path.relative_to(own))
-    return path.name if path.is_absolute() else str(path)
+    return str(path) if path.is_relative_to(paths.TEMPLATES) else path.name
 
 
 def _digest(path: Path, recipe: Recipe) -> str:

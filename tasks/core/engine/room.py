@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import settings
-from ..errors import UserError
 from . import lock, manifest
 from .cas import LOCK, blob, folder
 
@@ -18,11 +17,7 @@ UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 def limit() -> int:
     """Return how many bytes the store may take that nothing else shares."""
     text = settings.current().store_limit
-    number, unit = text[:-2], text[-2:]
-    if unit not in UNITS or not number.isdigit():
-        where = settings.current().where("store_limit")
-        raise UserError(f"{where}: '{text}' is no size; write it like 200GB")
-    return int(number) * UNITS[unit]
+    return int(text[:-2]) * UNITS[text[-2:]]
 
 
 def collect(most: int, *, wait: bool = False) -> int:

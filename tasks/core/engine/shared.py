@@ -9,7 +9,6 @@ name.
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,6 @@ from .manifest import File, Manifest
 if TYPE_CHECKING:
     from ..s3.buckets import Bucket
 
-ADDRESS = re.compile(r"s3://(?P<bucket>[^/]+)/?(?P<prefix>.*)")
 LARGEST_MANIFEST = 64 << 20
 
 
@@ -126,22 +124,16 @@ def _get(bucket: Bucket, name: str) -> bytes | None:
 
 def address() -> tuple[str, str] | None:
     """Return bucket and prefix of the shared store, if the settings name one."""
-    text = settings.current().store_s3
-    if not text:
-        return None
-    found = ADDRESS.fullmatch(text)
-    if not found:
-        where = settings.current().where("store_s3")
-        raise UserError(f"{where}: '{text}' should be s3://bucket/prefix")
-    prefix = found["prefix"].strip("/")
-    return found["bucket"], f"{prefix}/" if prefix else ""
+    bucket, _, prefix = settings.current().store_s3.removeprefix("s3://").partition("/")
+    prefix = prefix.strip("/")
+    return (bucket, f"{prefix}/" if prefix else "") if bucket else None
 
 
 def check() -> str:
     """Ask for the bucket; return its address, or nothing where there is no shared store.
 
     Raises:
-        UserError: it does not answer, or the setting is wrong.
+        UserError: it does not answer.
     """
     found = address()
     if not found:

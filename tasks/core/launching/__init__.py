@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .. import settings
-from ..errors import CommandFailed, UserError
+from ..errors import CommandFailed
 from .job import Job
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def check(job: Job) -> None:
     """Refuse what cannot work, before minutes are spent on finding out.
 
     Raises:
-        UserError: there is no such launcher, or it cannot start this training.
+        UserError: the launcher cannot start this training.
     """
     from . import slurm
 
@@ -44,8 +44,4 @@ def _launcher() -> Launcher:
     from . import local, slurm, torchrun
 
     launchers: dict[str, Launcher] = {"local": local, "torchrun": torchrun, "slurm": slurm}
-    found = settings.current().launcher
-    if found not in launchers:
-        where = settings.current().where("launcher")
-        raise UserError(f"{where}: no launcher '{found}'; say {', '.join(launchers)}")
-    return launchers[found]
+    return launchers[settings.current().launcher]

@@ -26,7 +26,7 @@ PAUSE = 1.0
 def check(job: Job) -> None:
     """Refuse a node that is none of them, a port that is taken, and devices that cannot do it."""
     nodes, rank = job.train.launch.nodes, settings.current().node_rank
-    if not rank.isdecimal() or int(rank) >= nodes:
+    if int(rank) >= nodes:
         where = settings.current().where("node_rank")
         raise UserError(f"{where}: '{rank}' is no number of a node; say 0 to {nodes - 1}")
     if int(rank) == 0:
@@ -69,7 +69,7 @@ def run(job: Job, each_line: Callable[[str], None]) -> None:
 def takes_part() -> bool:
     """Return whether node 0's build is to train, and this one to take part."""
     found = settings.current()
-    return found.launcher == "torchrun" and found.node_rank.isdecimal() and int(found.node_rank) > 0
+    return found.launcher == "torchrun" and int(found.node_rank) > 0
 
 
 def take_part(job: Job, key: str) -> None:

@@ -12,7 +12,6 @@ from ..web.address import address
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  # known, to be refused without a password
-WAYS = ("local", "docker")
 
 
 @dataclass(frozen=True)
@@ -61,12 +60,7 @@ def place(kind: str, port: int, owner: str = "") -> Place:
     if given:
         at = found.where(f"{kind}_endpoint")
         return Place(kind, "endpoint", address(given, at).removesuffix("/v1"))
-    if found.serve_run not in WAYS:
-        raise UserError(
-            f"{found.where('serve_run')}: '{found.serve_run}' is no way to run a server; say local "
-            f"or docker, or set MODELWRIGHT_{kind.upper()}_ENDPOINT to one that is there"
-        )
-    chosen = _port(found.serve_port, found.where("serve_port")) or port
+    chosen = int(found.serve_port or port)
     here = LOOPBACK[0] if found.serve_bind in ANYWHERE else found.serve_bind
     host = f"[{here}]" if ":" in here else here
     there = f"http://{host}:{chosen}"
@@ -79,17 +73,8 @@ def left(kind: str, way: str, endpoint: str, owner: str = "") -> Place:
 
 
 def timeout() -> float:
-    """Return how many seconds a server or a model may take to start.
-
-    Raises:
-        UserError: the setting is no number.
-    """
-    found = settings.current()
-    try:
-        return float(found.serve_timeout)
-    except ValueError:
-        where = found.where("serve_timeout")
-        raise UserError(f"{where}: '{found.serve_timeout}' is no number of seconds") from None
+    """Return how many seconds a server or a model may take to start."""
+    return float(settings.current().serve_timeout)
 
 
 def context_length(recipe: Recipe) -> int | None:
@@ -106,11 +91,3 @@ def context_length(recipe: Recipe) -> int | None:
             f"that {recipe.base.label} was made for; give it {made_for} or less"
         )
     return given or made_for
-
-
-def _port(given: str, where: str) -> int:
-    if not given:
-        return 0
-    if not given.isdigit() or not 0 < int(given) < 65536:
-        raise UserError(f"{where}: '{given}' is no port; give a number up to 65535")
-    return int(given)

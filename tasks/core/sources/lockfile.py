@@ -10,7 +10,6 @@ import errno
 from pathlib import Path
 from typing import Any
 
-from .. import yamlfile
 from ..engine import lock, whole
 from ..errors import LoadError, UserError
 from ..recipe import Recipe
@@ -63,6 +62,8 @@ def _whole(recipe: Recipe) -> dict[str, dict[str, Any]]:
     place = path(recipe)
     if not place.exists():
         return {}
+    from .. import yamlfile
+
     try:
         content, _ = yamlfile.load(place)
     except LoadError as error:

@@ -51,7 +51,7 @@ def choose(pythons: Sequence[Interpreter]) -> Build:
     Raises:
         UserError: no CPU build can be had; CUDA's packages are never taken unasked.
     """
-    if wants_cuda():
+    if is_cuda():
         return Build(pythons[0], VERSION, [f"torch=={VERSION}"])
     for ways in ([], ["--index-url", CPU_INDEX]):
         for python in pythons:
@@ -69,17 +69,8 @@ def choose(pythons: Sequence[Interpreter]) -> Build:
     )
 
 
-def wants_cuda() -> bool:
-    """Return whether the toolchain gets the CUDA build: as set, else where there is a GPU."""
-    wish = settings.current().torch
-    if wish not in ("auto", "cpu", "cuda"):
-        where = settings.current().where("torch")
-        raise UserError(f"{where}: '{wish}' is no build of torch; say auto, cpu or cuda")
-    return is_cuda()
-
-
 def is_cuda() -> bool:
-    """Return whether this machine's toolchain has CUDA; a wrong wish is judged later."""
+    """Return whether the toolchain gets the CUDA build: as set, else where there is a GPU."""
     wish = settings.current().torch
     return wish == "cuda" or (wish == "auto" and has_gpu())
 

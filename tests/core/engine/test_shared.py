@@ -15,7 +15,6 @@ from minio import Minio
 from tasks.core import paths, settings
 from tasks.core.engine import cas, manifest, room, sending, shared, store
 from tasks.core.engine.manifest import Manifest
-from tasks.core.errors import UserError
 from tests.conftest import Project
 from tests.core.engine.conftest import BUCKET
 
@@ -156,16 +155,6 @@ def test_a_store_that_cannot_be_used_is_said_and_stops_nothing(
     assert "shared store: " in told
     assert said in told
     assert "not-the-secret" not in told
-
-
-def test_an_address_that_is_none_is_an_error(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MODELWRIGHT_STORE_S3", "bucket/prefix")
-    settings.current.cache_clear()
-
-    with pytest.raises(UserError, match="MODELWRIGHT_STORE_S3: 'bucket/prefix' should be s3://"):
-        shared.fetch("merge", f"sha256:{'a' * 64}")
 
 
 def test_without_a_shared_store_nobody_is_asked(project: Project) -> None:

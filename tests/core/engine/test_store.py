@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import paths, settings
+from tasks.core import paths
 from tasks.core.engine import cas, digests, manifest, publish, room, store, whole
 from tasks.core.engine.manifest import Manifest
-from tasks.core.errors import UserError
 from tests.conftest import Project
 
 WEIGHTS = {"model.safetensors": b"weights" * 100, "sub/config.json": b"{}"}
@@ -261,16 +260,6 @@ def test_a_file_that_is_coming_is_no_orphan_before_a_day_has_passed(project: Pro
     assert coming.exists()
     assert not left.exists()
     assert restored(receipt) is not None
-
-
-def test_a_limit_that_is_no_size_is_an_error(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MODELWRIGHT_STORE_LIMIT", "lots")
-    settings.current.cache_clear()
-
-    with pytest.raises(UserError, match="MODELWRIGHT_STORE_LIMIT: 'lots' is no size"):
-        room.limit()
 
 
 def test_a_finished_scratch_folder_is_published_and_not_made_again(project: Project) -> None:

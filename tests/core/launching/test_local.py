@@ -34,15 +34,6 @@ def test_several_nodes_need_another_launcher(project: Project) -> None:
         launching.check(job(project, "nodes: 6"))
 
 
-def test_a_launcher_that_there_is_not_is_refused(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    set_to(monkeypatch, launcher="kubernetes")
-
-    with pytest.raises(UserError, match="MODELWRIGHT_LAUNCHER: no launcher 'kubernetes'; say loc"):
-        launching.check(job(project))
-
-
 def test_more_processes_than_devices_are_refused(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,7 +151,6 @@ def test_a_node_gives_up_when_node_0_does_not_train(
     ("name", "value", "said"),
     [
         ("node_rank", "2", "NODE_RANK: '2' is no number of a node; say 0 to 1"),
-        ("rendezvous_port", "70000", "RENDEZVOUS_PORT: '70000' is no port"),
         ("launcher_environ", "no-name=1", "LAUNCHER_ENVIRON: 'no-name' is no name of a variable"),
         ("launcher_environ", "A='b", "LAUNCHER_ENVIRON: No closing quotation"),
     ],

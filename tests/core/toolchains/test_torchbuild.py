@@ -84,9 +84,3 @@ def test_a_cpu_build_may_be_asked_for_where_a_gpu_is(machine: pytest.MonkeyPatch
     offers(machine, {("3.11", False): CPU})
     wish(machine, "cpu")
     assert torchbuild.choose(PYTHONS).is_cpu
-
-
-def test_a_build_that_there_is_not_is_refused_with_the_setting(machine: pytest.MonkeyPatch) -> None:
-    wish(machine, "rocm")
-    with pytest.raises(UserError, match="MODELWRIGHT_TORCH: 'rocm' is no build of torch"):
-        torchbuild.choose(PYTHONS)
