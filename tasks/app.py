@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 VERSION = 3
 # What FastGPT has is asked for there, never taken from a store.
 STORED = False
+# Where no FastGPT is set, its files are made.
+ALONE = True
 
 STATE = "app.json"
 

@@ -49,6 +49,13 @@ def key(recipe: Recipe) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name != "evaluate.prompts"}
 
 
+def check(recipe: Recipe) -> None:
+    """Refuse prompts that nobody can be asked, before a model is trained for them."""
+    from .core.evaluation import prompts
+
+    prompts.of(recipe)
+
+
 def models(recipe: Recipe) -> dict[str, Path]:
     """Return the models on disk that answer, by the names that the report gives them."""
     found = {"base": paths.output(recipe.name, "base")}
@@ -69,8 +76,7 @@ def reuses(recipe: Recipe) -> str:
     from .core.evaluation import answers, prompts
 
     try:
-        asked = prompts.read(recipe.beside(present(recipe.evaluate).prompts))
-        kept = answers.are_kept(recipe, asked, models(recipe))
+        kept = answers.are_kept(recipe, prompts.of(recipe), models(recipe))
     except (UserError, OSError):
         return ""
     return "all answers are kept; they are judged anew" if kept else ""
@@ -80,7 +86,7 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     """Let every model answer, judge the answers, write the reports, apply the gate."""
     from .core.evaluation import evaluation, prompts
 
-    asked = prompts.read(recipe.beside(present(recipe.evaluate).prompts))
+    asked = prompts.of(recipe)
     given = _answers(recipe, asked, folder)
     report = evaluation.judge(asked, given)
     title = f"{recipe.name} from {recipe.base.label}: before and after"

@@ -56,11 +56,18 @@ def key(recipe: Recipe) -> dict[str, Any]:
     )  # fmt: skip
 
 
+def check(recipe: Recipe) -> None:
+    """Refuse prompts that nobody can be asked, before a model is trained for them."""
+    from .core.evaluation import prompts
+
+    prompts.of(recipe)
+
+
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Let every checkpoint answer, and choose."""
     from .core.evaluation import evaluation, prompts
 
-    asked = prompts.read(recipe.beside(present(recipe.evaluate).prompts))
+    asked = prompts.of(recipe)
     given: dict[str, Answers] = {}
     for path in candidates(recipe):
         given[path.stem] = _answers(recipe, asked, path, folder)

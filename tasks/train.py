@@ -93,6 +93,13 @@ def takes_part(recipe: Recipe, key: str) -> bool:
     return True
 
 
+def goes_on(recipe: Recipe, folder: Path) -> str:
+    """Return what a stopped training that left its folder goes on from."""
+    from .core import preset
+
+    return _newest(Job(recipe, preset.choice(recipe).train, folder))
+
+
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Train, follow the log, and keep what is the result: checkpoints and losses."""
     from .core import launching, preset
@@ -105,8 +112,9 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     checkpoints.drop_broken(folder)
     # In the scratch folder, as it belongs to this key; `_keep_results` takes it away.
     history = History(folder)
-    for line in (job.shape(), *preset.expected(recipe, choice), *_goes_on(job)):
-        console.say(f"   {line}")
+    for line in (job.shape(), *preset.expected(recipe, choice), _newest(job)):
+        if line:
+            console.say(f"   {line}")
     try:
         launching.run(job, _follower(history, job.train))
     finally:
@@ -123,13 +131,13 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     }
 
 
-def _goes_on(job: Job) -> list[str]:
+def _newest(job: Job) -> str:
     """Return a line on the checkpoint that a stopped training goes on from, if there is one."""
     from .core.xtuner import saving
 
     train = job.train
     found = saving.newest(job.folder, train.accumulative_counts * train.sequence_parallel_size)
-    return [f"goes on from {found.name}"] if found else []
+    return f"goes on from {found.name}" if found else ""
 
 
 def _follower(history: History, train: Train) -> Callable[[str], None]:

@@ -13,7 +13,6 @@ from tasks import train
 from tasks.core import paths, settings
 from tasks.core.engine import inputs, pools
 from tasks.core.errors import UserError
-from tasks.core.launching.job import Job
 from tasks.core.toolchains import torchbuild
 from tasks.core.training import checkpoints
 from tasks.core.training.trainlog import Record
@@ -140,18 +139,15 @@ def test_a_checkpoint_that_was_not_left_makes_no_training_run(project: Project) 
 
 @pytest.mark.parametrize(
     ("saved", "said"),
-    [((), []), ((4, 8), ["goes on from iter_8.pth"]), ((8, 9), ["goes on from iter_8.pth"])],
+    [((), ""), ((4, 8), "goes on from iter_8.pth"), ((8, 9), "goes on from iter_8.pth")],
 )
 def test_a_training_says_from_where_it_goes_on(
-    project: Project, tmp_path: Path, saved: tuple[int, ...], said: list[str]
+    project: Project, tmp_path: Path, saved: tuple[int, ...], said: str
 ) -> None:
     """A checkpoint amid a step, of two batches here, is not the one."""
     for number in saved:
         (tmp_path / f"iter_{number}.pth").write_bytes(b"")
-    made = project.recipe("m", RECIPE)
-    assert made.train
-
-    assert train._goes_on(Job(made, made.train, tmp_path)) == said
+    assert train.goes_on(project.recipe("m", RECIPE), tmp_path) == said
 
 
 def test_losses_are_kept_without_their_times(tmp_path: Path) -> None:

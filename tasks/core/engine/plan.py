@@ -83,6 +83,8 @@ class Planner:
         forecast = getattr(stage, "forecast", None)
         content = cache(partial(forecast, recipe)) if forecast else None
         reused = self._reused(stage, recipe, before)
+        if not unknown and (begun := stage_begun(stage, recipe, name, key)):
+            reasons = [begun, *(reason for reason in reasons if reason != NEVER)]
         return self._note(name, recipe, RUN, [*reasons, *reused], content, is_quick=bool(reused))
 
     def _reused(self, stage: Stage, recipe: Recipe, before: Iterable[str]) -> list[str]:
@@ -163,6 +165,17 @@ def _usual(values: Iterable[float]) -> float | None:
     """Return the middle of some values; None where there is none."""
     order = sorted(values)
     return (order[(len(order) - 1) // 2] + order[len(order) // 2]) / 2 if order else None
+
+
+def stage_begun(stage: Stage, recipe: Recipe, name: str, key: str) -> str:
+    """Return from where a run that was stopped goes on, or nothing."""
+    folder, goes_on = paths.scratch(recipe.name, name, key), getattr(stage, "goes_on", None)
+    if not goes_on or not folder.is_dir():
+        return ""
+    try:
+        return str(goes_on(recipe, folder))
+    except (UserError, OSError):
+        return ""  # the run itself says what is wrong
 
 
 def stage_drift(stage: Stage, recipe: Recipe) -> str:

@@ -36,6 +36,17 @@ def lacks(stage: Stage, recipe: Recipe) -> str:
     return str(getattr(stage, "lacks", _lacks_nothing)(recipe))
 
 
+def check(name: str, stage: Stage, recipe: Recipe) -> None:
+    """Refuse a stage that makes nothing without a setting which is not there.
+
+    Raises:
+        UserError: it is such a stage.
+    """
+    setting = "" if getattr(stage, "ALONE", False) else lacks(stage, recipe)
+    if setting:
+        raise UserError(f"{name}: {setting} is not set; give it as docs/settings.md says")
+
+
 def _ship(stages: Mapping[str, Stage], wanted: Sequence[str], recipe: Recipe) -> TaskDict:
     missing = {name: lacks(stages[name], recipe) for name in wanted}
     ready = [name for name in wanted if not missing[name]]

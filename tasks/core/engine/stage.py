@@ -44,11 +44,14 @@ class Stage(Protocol):
     # Fill an empty folder; return facts for the manifest.
     def run(self, recipe: Recipe, folder: Path) -> Facts: ...
 
-    # A module may say `RESUMES = True`, when a killed run can go on from its scratch folder, and
-    # `STORED = False`, when its result belongs to this machine.
+    # A module may say `RESUMES = True`, when a killed run can go on from its scratch folder,
+    # `STORED = False`, when its result belongs to this machine, and `ALONE = True`, when it makes
+    # something of use without the setting that it `lacks`.
     #
     # More functions are optional.  `forecast(recipe)` tells the content beforehand.
+    # `check(recipe)` refuses a file of the recipe's that is broken, before anything runs.
     # `reuses(recipe)` says what of a run's work is done already, so that its usual time misleads.
+    # `goes_on(recipe, folder)` says from where a killed run goes on that left its scratch folder.
     # `settle(recipe)` writes into the recipe's lock what a moving name stands for, before the
     # inputs are read; `update(recipe)` looks it up anew.  `drifted(recipe)` asks the outside
     # whether a result that is fresh by its manifest is no longer there, and may say what of it.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..recipe import Recipe, present
 
 Message = dict[str, str]
 FORM = '{"messages": [...], "expect": {"tool": .., "arguments": {..}}}'
@@ -74,6 +75,11 @@ class Prompt:
         return {"turns": [list(turn.messages) for turn in self.turns], "tools": list(self.tools)}
 
 
+def of(recipe: Recipe) -> list[Prompt]:
+    """Return the prompts that a recipe names; raises as `read` does."""
+    return read(recipe.beside(present(recipe.evaluate).prompts))
+
+
 def read(path: Path) -> list[Prompt]:
     """Return the prompts in a file.
 
@@ -92,10 +98,17 @@ def read(path: Path) -> list[Prompt]:
         try:
             found.append(_prompt(json.loads(line)))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(f"{path}:{number}: no prompt ({error!r}); a line is {FORM}") from None
+            why = _why(error)
+            raise UserError(f"{path}:{number}: no prompt ({why}); a line is {FORM}") from None
     if not found:
         raise UserError(f"{path}: no prompts; write one a line, {FORM}")
     return found
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON at column {error.colno}: {error.msg}"
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def _prompt(raw: dict[str, Any]) -> Prompt:

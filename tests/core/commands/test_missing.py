@@ -56,6 +56,16 @@ def test_nothing_runs_where_something_is_missing(project: Project, recipe: Recip
     assert not (project.build / "m").exists()
 
 
+def test_prompts_that_nobody_can_be_asked_are_told_before_anything_runs(
+    project: Project, recipe: Recipe
+) -> None:
+    text = '{"messages": [{"role": "user", "content": "Hi"}]}\n{\n'
+    (project.recipes / "m/promts.jsonl").write_text(text)
+    for stage in ("evaluate", "select"):
+        [fault] = faults(recipe, "base", stage)
+        assert fault.startswith(f"{project.recipes}/m/promts.jsonl:2: no prompt (")
+
+
 def test_people_may_go_on_without_it(project: Project, recipe: Recipe) -> None:
     done = doit("-c", "data:m", "base:m", build=project.build, recipes=project.recipes)
     assert done.returncode == 1
@@ -69,6 +79,37 @@ def test_every_task_that_is_named_runs(project: Project, recipe: Recipe) -> None
     done = doit("base:m", "report:m", build=project.build, recipes=project.recipes)
     assert done.returncode == 0, done.stderr
     assert paths.manifest("m", "report").exists()
+
+
+OUTWARD = """
+base: {path: base}
+image: {base: scratch, repository: a/b}
+upload: {bucket: llms}
+serve: {}
+gateway: {}
+app: {fastgpt: {}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("stage", "setting"),
+    [("push", "REGISTRY"), ("upload", "S3_ENDPOINT"), ("gateway", "GATEWAY_ENDPOINT")],
+)
+def test_a_stage_that_cannot_do_without_a_setting_misses_it_before_anything_runs(
+    project: Project, recipe: Recipe, stage: str, setting: str
+) -> None:
+    project.recipe("m", OUTWARD)
+    done = doit(f"{stage}:m", build=project.build, recipes=project.recipes)
+    assert done.returncode == 3
+    assert f"{stage}: MODELWRIGHT_{setting} is not set; give it as docs/settings.md" in done.stderr
+    assert not (project.build / "m").exists()
+
+
+def test_what_does_without_a_setting_or_asks_for_none_misses_none(
+    project: Project, recipe: Recipe
+) -> None:
+    recipe = project.recipe("m", OUTWARD)
+    assert faults(recipe, "base", "image", "serve", "app") == []
 
 
 def test_a_folder_is_no_file_and_a_guess_is_not_what_was_written(

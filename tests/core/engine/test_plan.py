@@ -54,6 +54,19 @@ class Reusing(Made):
         return "all answers are kept"
 
 
+class Resuming(Made):
+    """A stage that is stopped, and goes on where it was."""
+
+    RESUMES = True
+
+    def run(self, recipe: Recipe, folder: Path) -> Facts:
+        (folder / "half").touch()
+        raise KeyboardInterrupt
+
+    def goes_on(self, recipe: Recipe, folder: Path) -> str:
+        return "goes on from half" if (folder / "half").exists() else ""
+
+
 class Forecasting(Made):
     """A stage that knows beforehand what it will hold."""
 
@@ -196,6 +209,15 @@ def test_work_that_is_done_already_costs_nothing_and_is_told(
     anew = planned(stages(2, 2), recipe)[1]
     assert "all answers are kept" not in anew.reasons
     assert anew.seconds != 0
+
+
+def test_what_was_stopped_is_told_with_where_it_goes_on(recipe: Recipe) -> None:
+    """It was `never built`, after days of training."""
+    assert verdicts(planned({"base": Resuming()}, recipe)) == [(RUN, ["never built"])]
+    with pytest.raises(SystemExit):
+        stage.act("base", Resuming(), recipe)
+    assert verdicts(planned({"base": Resuming()}, recipe)) == [(RUN, ["goes on from half"])]
+    assert verdicts(planned({"base": Resuming({"lr": 2})}, recipe)) == [(RUN, ["never built"])]
 
 
 def test_a_manifest_that_is_edited_between_two_looks_is_read_again(
