@@ -19,6 +19,7 @@ from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.model import peft
 from .core.recipe import Recipe
+from .core.sections import Adapter
 from .core.sources import source
 from .core.training import checkpoints
 
@@ -115,11 +116,8 @@ def _fact(recipe: Recipe, stage: str, name: str) -> int:
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Write the adapter, or take in the given one."""
     if recipe.adapter:
-        source.fetch(recipe, recipe.adapter, "adapter", folder)
-        _extract(recipe, folder)
-        _unpickle(folder)
-    else:
-        write(recipe, checkpoint(recipe), folder, paths.log(recipe.name, "adapter"))
+        return _take_in(recipe, recipe.adapter, folder)
+    write(recipe, checkpoint(recipe), folder, paths.log(recipe.name, "adapter"))
     return _facts(folder)
 
 
@@ -172,6 +170,19 @@ def _config(recipe: Recipe) -> Path:
 def _write_config(folder: Path, settings: dict[str, Any]) -> None:
     text = json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (folder / peft.CONFIG).write_text(text, encoding="utf-8")
+
+
+def _take_in(recipe: Recipe, given: Adapter, folder: Path) -> Facts:
+    """Bring a given adapter in; it must turn out to be a whole one."""
+    source.fetch(recipe, given, "adapter", folder)
+    origin = source.local(recipe, given, "adapter") if given.path else given.label
+    try:
+        _extract(recipe, folder)
+        _unpickle(folder)
+        return _facts(folder)
+    except UserError as error:
+        # The folder is gone by the time that people look.
+        raise UserError(str(error).replace(str(folder), str(origin))) from None
 
 
 def _extract(recipe: Recipe, folder: Path) -> None:

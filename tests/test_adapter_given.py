@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from tasks import adapter, merge
+from tasks.core.engine import stage
 from tasks.core.errors import UserError
 from tasks.core.model import peft
 from tests.conftest import Project
@@ -133,3 +135,33 @@ def test_patterns_of_the_recipe_take_more_of_an_adapter_s_folder(project: Projec
     with pytest.raises(UserError, match=r"no adapter_model\.safetensors"):
         adapter.run(recipe, folder)
     assert (folder / "config.json").exists()
+
+
+def truncated(given: Path) -> None:
+    (given / peft.WEIGHTS).write_bytes((given / peft.WEIGHTS).read_bytes()[:99])
+
+
+def of_another_rank(given: Path) -> None:
+    (given / peft.CONFIG).write_text(json.dumps({**PEFT, "r": 16}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "where", "said"),
+    [
+        (truncated, peft.WEIGHTS, "byte 0: the header is said to take"),
+        (of_another_rank, peft.WEIGHTS, f"{LAYER}.lora_A.weight: rank 4 and 4"),
+        (lambda given: (given / peft.CONFIG).unlink(), "", "no adapter_config.json"),
+    ],
+)
+def test_what_is_wrong_with_an_adapter_is_told_of_the_file_that_was_given(
+    project: Project, spoil: Callable[[Path], None], where: str, said: str
+) -> None:
+    """Not of the folder in which the stage worked, which is gone."""
+    given = left(project.recipes / "m/theirs", "unsloth")
+    spoil(given)
+    failed = stage.act(
+        "adapter", adapter, project.recipe("m", "base: {path: x}\nadapter: {path: theirs}\n")
+    )
+    assert failed is not None
+    assert str(failed.get_msg()).startswith(f"{given / where}: {said}")
+    assert ".adapter-" not in str(failed.get_msg())
