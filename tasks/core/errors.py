@@ -14,6 +14,8 @@ from pathlib import Path
 
 from doit.exceptions import InvalidDodoFile
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class UserError(Exception):
     """What is wrong, where, and what to do next, in words for the user."""
@@ -72,7 +74,9 @@ def refused(error: OSError, build: Path) -> str:
     Args:
         build: the build folder; the system names no path when a write fails.
     """
-    where = Path(str(error.filename)) if error.filename else build
+    # A copy that fails names the file that it reads, too, where it is the other that lacks room.
+    named = (error.errno in _NO_ROOM and error.filename2) or error.filename
+    where = Path(str(named)) if named else build
     ours = where.absolute().is_relative_to(build.absolute())
     elsewhere = "set MODELWRIGHT_BUILD to a folder you can write"
     cures = {

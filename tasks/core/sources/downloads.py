@@ -65,8 +65,9 @@ def refuse_small_disk(needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed and needed + RESERVE > free:
         raise UserError(
-            f"{folder}: {console.size(needed)} to fetch, {console.size(free)} free; "
-            "free some space, or set MODELWRIGHT_BUILD to a folder on a larger disk"
+            f"{folder}: {console.size(needed)} to fetch and {console.size(RESERVE)} to leave free, "
+            f"but {console.size(free)} are free; free some space, or set MODELWRIGHT_BUILD to a "
+            "folder on a larger disk"
         )
 
 

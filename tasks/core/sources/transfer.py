@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..errors import UserError
 from .sink import Progress, Sink
@@ -179,6 +180,7 @@ def explained(name: str, where: str, token: str) -> Iterator[None]:
         404: "it is not there; correct the name, or run `doit update:MODEL` if it has moved",
         429: f"too many requests; wait some minutes, or set {token} for a higher limit",
     }
+    check_token(token)
     try:
         yield
     except errors.HfHubHTTPError as error:
@@ -187,6 +189,29 @@ def explained(name: str, where: str, token: str) -> Iterator[None]:
         raise UserError(f"{name}: {where} answers {status}: {cure}") from None
     except (httpx2.TransportError, httpx2.InvalidURL) as error:
         raise UserError(
-            f"{where}: no answer ({type(error).__name__}) for {name}; is the address right, and do "
-            "you need a proxy (https_proxy) or a mirror?"
+            f"{where}: no answer ({type(error).__name__}) for {name}; is the address right, and "
+            f"{_proxy(where)}?"
         ) from None
+
+
+def check_token(variable: str) -> None:
+    """Refuse a token that was pasted with more than it is, which no header can hold.
+
+    Raises:
+        UserError: the variable holds such a one.
+    """
+    value = "".join(os.environ.get(variable, "").split())
+    if not (value.isascii() and value.isprintable()):
+        raise UserError(f"{variable}: holds characters that no token has; copy the token once more")
+
+
+def _proxy(where: str) -> str:
+    """Return what to ask of a proxy where nobody answers: of the one that is set, or of none."""
+    from urllib.request import getproxies, proxy_bypass
+
+    address, proxies = urlsplit(where), getproxies()
+    kind = next((kind for kind in (address.scheme, "all") if proxies.get(kind)), "")
+    if not kind or proxy_bypass(address.netloc):
+        return "do you need a proxy (https_proxy) or a mirror"
+    name = f"{kind}_proxy"
+    return f"the proxy that {name if os.environ.get(name) else name.upper()} names"

@@ -316,6 +316,33 @@ def test_a_server_that_is_not_there_is_named(
     assert re.match(r"http://127.0.0.1:9: no answer \(ConnectError\) for org/model; ", error)
 
 
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
+def test_a_proxy_that_is_not_there_is_named_not_asked_for(
+    project: Project, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for each in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, "http://me:p4ss@127.0.0.1:9")
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+    close_session()
+    try:
+        error = build(project.recipe("m", RECIPE))
+    finally:
+        close_session()
+    assert f"is the address right, and the proxy that {name} names?" in error
+    assert "p4ss" not in error
+
+
+@pytest.mark.parametrize("token", ["hf_ab\N{EN DASH}c", "hf_ab\x7fc"])
+def test_a_token_that_no_header_can_hold_is_named_and_not_said(
+    project: Project, served: Hub, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    error = build(project.recipe("m", RECIPE))
+    assert error.startswith("HF_TOKEN: holds characters that no token has; ")
+    assert "hf_ab" not in error
+
+
 @pytest.mark.parametrize("name", ["../out.bin", "a\\b.bin", "a\nb.bin", "/etc/x"])
 def test_a_name_that_leads_out_or_misleads_is_refused(
     project: Project, hub: Hub, name: str
@@ -337,7 +364,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_start(
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     error = build(project.recipe("m", RECIPE))
-    assert re.search(r"40.\d kB to fetch, 1.0 kB free", error)
+    assert re.search(r"40.\d kB to fetch and 67.1 MB to leave free, but 1.0 kB are", error)
     assert not served.requests("/resolve/")
 
 
