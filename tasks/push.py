@@ -76,15 +76,17 @@ def target(recipe: Recipe) -> Reference:
     """Return where the image goes.
 
     Raises:
-        UserError: no registry is set, or the name is none that registries take.
+        UserError: no registry is set, or it is none.
     """
-    if not settings.current().registry:
+    found = settings.current()
+    if not found.registry:
         raise UserError(
             "MODELWRIGHT_REGISTRY is not set; say where images go, `host[:port][/prefix]`, in the "
             "environment or as `registry:` in settings.yaml"
         )
     from .core.image import reference
 
+    reference.registry(found.registry, found.where("registry"))
     return reference.parse(place(recipe))
 
 
@@ -94,7 +96,7 @@ def drifted(recipe: Recipe) -> bool:
 
     try:
         name = target(recipe)
-        with Registry(name.host) as there:
+        with Registry(name.host, quick=True) as there:
             return there.digest(name) != pushed(recipe).partition("@")[2]
     except UserError:
         return True  # the push itself says what is wrong

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -556,13 +557,14 @@ def test_a_read_only_registry_is_said(
 
 
 @needs_registry
-@pytest.mark.parametrize("prefix", ["UPPER", "a b", "-a"])
-def test_a_name_that_registries_refuse_is_said_before(
-    recipe: Recipe, registry: Registry, prefix: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("form", ["{}/UPPER", "{}/a b", "{}/-a", "http://{}", "{}/a:v1"])
+def test_a_registry_where_no_image_can_be_is_said_before(
+    recipe: Recipe, registry: Registry, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MODELWRIGHT_REGISTRY", f"{registry.host}/{prefix}")
+    wrong = form.format(registry.host)
+    monkeypatch.setenv("MODELWRIGHT_REGISTRY", wrong)
     settings.current.cache_clear()
-    with pytest.raises(UserError, match="not an image's name"):
+    with pytest.raises(UserError, match=f"^MODELWRIGHT_REGISTRY: '{wrong}' should be host"):
         ship(recipe)
 
 
@@ -602,6 +604,34 @@ def test_killed_in_mid_upload_the_next_push_ends_well(
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     reference = (project.build / "m/push/reference").read_text()
     assert reference.startswith(f"{proxy.host}/llms/m:v2.0.1@sha256:")
+
+
+@needs_registry
+@pytest.mark.parametrize("state", ["down", "busy"])
+def test_ctrl_c_ends_a_push_that_waits_for_its_registry(
+    registry: Registry, project: Project, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree("recipes/tiny-agent/base", project.recipes / "m/x")
+    (project.recipes / "m.yaml").write_text(SCRATCH)
+    monkeypatch.setenv("MODELWRIGHT_DEFAULT", "m")
+    log = project.build.with_name("said")
+    with faults.proxy(registry.host) as proxy, log.open("w") as said:
+        later = {"Retry-After": "30"}
+        proxy.faults.append(faults.Fault("HEAD .*/blobs/", 99, status=503, headers=later))
+        host = {"down": "127.0.0.1:1", "busy": proxy.host}[state]
+        monkeypatch.setenv("MODELWRIGHT_REGISTRY", host)
+        command = [sys.executable, "-m", "doit", "push:m"]
+        pushing = subprocess.Popen(command, stdout=said, stderr=said)
+        try:
+            while not ("trying again (2 of 6)" in log.read_text() or len(proxy.seen) > 2):
+                assert pushing.poll() is None, log.read_text()
+                time.sleep(0.05)
+            pushing.send_signal(signal.SIGINT)
+            assert pushing.wait(3) == 130
+        finally:
+            pushing.kill()
+    assert "   push:m stopped; run doit again to go on\n" in log.read_text()
+    assert not list((project.build / "m").glob(".push*"))
 
 
 @pytest.mark.needs("docker-registry", "mount")

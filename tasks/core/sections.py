@@ -269,6 +269,19 @@ class Build(Section):
     network: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")] | None = None
 
 
+REPOSITORY = r"^[a-z0-9]+((\.|_|__|-+|/)[a-z0-9]+)*$"
+
+
+def _repository(value: str) -> str:
+    """Accept what registries take as an image's name, in words that are none of a pattern's."""
+    if re.fullmatch(REPOSITORY, value):
+        return value
+    raise ValueError(
+        "should be a name such as team/model: small letters and digits, between them . _ - /, "
+        "without registry and tag"
+    )
+
+
 class Image(Section):
     """The image that serves the model."""
 
@@ -276,7 +289,9 @@ class Image(Section):
     pip: tuple[Name, ...] = ()
     python: Annotated[str, Field(pattern=r"^3\.[0-9]+$")] | None = None
     repository: Annotated[
-        str, Field(pattern=r"^[a-z0-9]+((\.|_|__|-+|/)[a-z0-9]+)*$", max_length=255)
+        str,
+        Field(max_length=255, json_schema_extra={"pattern": REPOSITORY}),
+        AfterValidator(_repository),
     ]
     tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")] = "latest"
     builder: Literal["oci", "docker"] = "oci"

@@ -90,6 +90,12 @@ def test_a_part_refuses_what_it_cannot_use(
     assert [fault["loc"][-1] for fault in caught.value.errors()] == [key]
 
 
+def test_a_repository_is_refused_in_words() -> None:
+    with pytest.raises(ValidationError, match="small letters and digits, between them") as caught:
+        Image(base="scratch", repository="Foo/Bar")
+    assert "[a-z" not in str(caught.value)
+
+
 def test_what_is_silent_is_a_key_of_train_and_has_a_default() -> None:
     for name in Train.silent:
         assert not Train.model_fields[name].is_required()

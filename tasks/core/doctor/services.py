@@ -35,16 +35,17 @@ def asks_for_docker() -> bool:
 
 def registry() -> str:
     """Connect to the registry, and look for credentials where it wants them."""
-    host = settings.current().registry.partition("/")[0]
-    if not host:
+    found = settings.current()
+    if not found.registry:
         return ""
     from ..image import reference, registryauth
     from ..image.registry import Registry
 
+    host = reference.registry(found.registry, found.where("registry"))
     _reach(host)
     with Registry(host, quick=True) as there:
         scheme = there.url.scheme
-        there.digest(reference.parse(f"{settings.current().registry}/modelwright-doctor:none"))
+        there.digest(reference.parse(f"{found.registry.strip('/')}/modelwright-doctor:none"))
     known = "credentials known" if registryauth.find(host, "") else "no credentials"
     return f"{host} answers over {scheme}; reading works; {known}"
 
@@ -57,7 +58,7 @@ def s3() -> str:
 
     from ..s3 import connection
 
-    with connection.explained(settings.current().s3_endpoint):
+    with connection.explained("the list of buckets"):
         try:
             names = [one.name for one in connection.connect(quick=True).list_buckets()]
         except S3Error as error:

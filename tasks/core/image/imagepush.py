@@ -9,10 +9,10 @@ import functools
 import json
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from .. import console
@@ -139,23 +139,51 @@ def bring(
 
 
 def side_by_side(work: Iterable[Callable[[], None]], progress: Progress) -> None:
-    """Do all of it in a few threads; the first error stops the rest."""
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        running: list[Future[None]] = [pool.submit(one) for one in work]
-        try:
-            pending: set[Future[None]] = set(running)
-            while pending:
-                done, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
-                console.status(f"sent {console.size(progress.sent)}")
-                if any(future.exception() for future in done):
-                    break
-        finally:
-            progress.stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-    errors = [future.exception() for future in running if not future.cancelled()]
-    for error in errors:
-        if error and not isinstance(error, blobupload.Stopped):
-            raise error
+    """Do all of it in a few threads; the first error stops the rest.
+
+    Ctrl-C waits for none of them: a registry that is down keeps them for minutes.  Hence threads
+    that end with the process, which those of a pool do not.
+    """
+    left: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+    ended: SimpleQueue[BaseException | None] = SimpleQueue()
+    for one in (*work, *[None] * PARALLEL):
+        left.put(one)
+    as_we = console.same_task()
+    for _ in range(PARALLEL):
+        threading.Thread(target=_work, args=(left, ended, progress, as_we), daemon=True).start()
+    first, running = None, PARALLEL
+    try:
+        while running:
+            with suppress(Empty):
+                error = ended.get(timeout=0.2)
+                first, running = first or error, running - 1
+            console.status(f"sent {console.size(progress.sent)}")
+    finally:
+        progress.stop.set()
+    if first:
+        raise first
+
+
+def _work(
+    left: SimpleQueue[Callable[[], None] | None],
+    ended: SimpleQueue[BaseException | None],
+    progress: Progress,
+    as_we: Callable[[], None],
+) -> None:
+    """Do in a thread what is left, until nothing is or all stop; tell how that ended."""
+    as_we()
+    fault = None
+    try:
+        for one in iter(left.get, None):
+            if progress.stop.is_set():
+                break
+            one()
+    except blobupload.Stopped:
+        pass
+    except BaseException as error:  # noqa: BLE001  # raised again in the thread that waits
+        fault = error
+        progress.stop.set()
+    ended.put(fault)
 
 
 def _manifest(image: Path) -> tuple[oci.Descriptor, bytes]:

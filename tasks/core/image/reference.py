@@ -58,3 +58,21 @@ def parse(text: str) -> Reference:
             "in small letters"
         )
     return Reference(host, repository, tag or (None if digest else "latest"), digest or None)
+
+
+def registry(text: str, where: str) -> str:
+    """Return the host of a registry, `host[:port][/prefix]`.
+
+    Args:
+        where: what names it, for messages.
+
+    Raises:
+        UserError: no image can have a name there.
+    """
+    try:
+        return parse(f"{text.strip('/')}/image").host
+    except UserError:
+        raise UserError(
+            f"{where}: '{text}' should be host[:port][/prefix], without http:// and with the "
+            "prefix in small letters"
+        ) from None

@@ -50,15 +50,15 @@ def unreachable(host: str, error: httpx.TransportError) -> str:
     """Return why there is no answer."""
     if "CERTIFICATE_VERIFY" in str(error):
         return (
-            f"{host}: its certificate is not trusted ({_brief(error)}); set "
+            f"{host}: its certificate is not trusted ({brief(error)}); set "
             "MODELWRIGHT_REGISTRY_CA to the file of its CA"
         )
     if isinstance(error, httpx.ConnectError) and "SSL" in str(error):
         return (
-            f"{host}: does not speak TLS ({_brief(error)}); if plain http is meant, name "
+            f"{host}: does not speak TLS ({brief(error)}); if plain http is meant, name "
             "it in MODELWRIGHT_REGISTRY_INSECURE"
         )
-    return f"{host}: no answer ({_brief(error)}); is the address right, is it up?"
+    return f"{host}: no answer ({brief(error)}); is the address right, is it up?"
 
 
 def is_settled(error: httpx.TransportError) -> bool:
@@ -72,7 +72,8 @@ def is_settled(error: httpx.TransportError) -> bool:
     return isinstance(error, httpx.ConnectError) and (is_tls or is_name)
 
 
-def _brief(error: Exception) -> str:
+def brief(error: Exception) -> str:
+    """Return what a connection failed of, in a few words."""
     return str(error).removeprefix("[SSL] ") or type(error).__name__
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from .. import console
 from ..engine import digests
 from ..errors import UserError
 from . import oci, refusals, transport
@@ -53,6 +54,7 @@ class Registry:
         self._pauses: tuple[float, ...] = () if quick else PAUSES
         self._api = "registry-1.docker.io" if host == HUB else host
         self._url: httpx.URL | None = None
+        self._fault: UserError | None = None
         self._lock = threading.Lock()
         self._client = transport.client(host)
         if quick:
@@ -229,10 +231,20 @@ class Registry:
 
     @property
     def url(self) -> httpx.URL:
-        """The registry's address: https, or plain http where that is allowed and spoken."""
+        """The registry's address: https, or plain http where that is allowed and spoken.
+
+        Raises:
+            UserError: it does not answer; once is enough for all threads.
+        """
         with self._lock:
+            if self._fault:
+                raise self._fault
             if self._url is None:
-                self._url = self._connect()
+                try:
+                    self._url = self._connect()
+                except UserError as error:
+                    self._fault = error
+                    raise
             return self._url
 
     def refusal(self, answer: httpx.Response, repository: str) -> Refused:
@@ -257,18 +269,25 @@ class Registry:
         raise AssertionError("http is the last scheme")
 
     def _ping(self, url: httpx.URL, *, patient: bool) -> httpx.Response:
-        for pause in (*self._pauses, None):
+        """Make the first contact, and say so where it takes several tries."""
+        for number, pause in enumerate((*self._pauses, None), 1):
             try:
                 answer = self._client.get(url)
             except httpx.TransportError as error:
                 if pause is None or not patient or refusals.is_settled(error):
                     raise
+                self._say(f"no answer ({refusals.brief(error)})", number)
                 time.sleep(pause)
                 continue
             if pause is None or answer.status_code not in PASSING:
                 return answer
+            self._say(f"answers {answer.status_code}", number)
             time.sleep(wait(answer, pause))
         raise AssertionError("the last pause is None")
+
+    def _say(self, state: str, number: int) -> None:
+        console.clear()
+        console.say(f"   {self.host}: {state}; trying again ({number} of {len(self._pauses)})")
 
 
 def wait(answer: httpx.Response, pause: float) -> float:
