@@ -112,11 +112,7 @@ def make(name: str) -> bool | Any:
             return True
         with lock.held(".toolchains", name, f"makes the toolchain {name}"):
             if not is_made(name):
-                try:
-                    _make(name)
-                except BaseException:
-                    shutil.rmtree(folder(name), ignore_errors=True)
-                    raise
+                _make_whole(name)
     except (UserError, OSError) as error:
         return TaskFailed(reason(error, paths.build()))
     return True
@@ -143,6 +139,18 @@ def _check_given(name: str, given: str) -> None:
             f"{given} ({where}) cannot stand in for the {name} toolchain:\n  {faults}\n"
             f"install what is missing, or unset {where} to use our own toolchain"
         )
+
+
+def _make_whole(name: str) -> None:
+    """Make our own toolchain; who fails or is stopped leaves nothing of it."""
+    try:
+        _make(name)
+    except BaseException as error:
+        if not isinstance(error, Exception):  # a busy disk takes its time for gigabytes
+            console.clear()
+            console.say(f"   toolchain:{name} stopped; what there is of it is being removed")
+        shutil.rmtree(folder(name), ignore_errors=True)
+        raise
 
 
 def _make(name: str) -> None:

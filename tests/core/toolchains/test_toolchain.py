@@ -142,6 +142,27 @@ def test_a_toolchain_that_fails_half_way_leaves_no_folder(
     assert not toolchain.folder("xtuner").exists()
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143)])
+def test_who_stops_a_toolchain_is_told_what_it_still_does(
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stop: BaseException,
+) -> None:
+    def end(name: str) -> None:
+        toolchain.folder(name).mkdir(parents=True)
+        raise stop
+
+    give(monkeypatch, "")
+    monkeypatch.setattr(toolchain, "_make", end)
+    with pytest.raises(type(stop)):
+        toolchain.make("xtuner")
+    assert (
+        "toolchain:xtuner stopped; what there is of it is being removed" in capsys.readouterr().out
+    )
+    assert not toolchain.folder("xtuner").exists()
+
+
 def test_a_toolchain_that_cannot_be_removed_is_not_said_to_be(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
