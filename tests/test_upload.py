@@ -30,7 +30,7 @@ from tasks.core.recipe import Recipe
 from tasks.core.s3 import buckets, connection, uploading
 from tasks.core.s3 import plan as plans
 from tests.conftest import Project
-from tests.services import faults, swift
+from tests.services import faults, swift, web
 from tests.services.faults import Fault
 from tests.services.swift import Swift
 
@@ -486,7 +486,7 @@ def test_full_verification_reads_every_object_back(
         ({"ACCESS_KEY": "test:nobody"}, "SignatureDoesNotMatch: a wrong key; look at"),
         ({"ACCESS_KEY": ""}, "ACCESS_KEY and MODELWRIGHT_S3_SECRET_KEY: set both"),
         ({"ENDPOINT": "127.0.0.1:9000"}, "should be the address of an S3 server with its scheme"),
-        ({"ENDPOINT": ""}, "should be the address of an S3 server"),
+        ({"ENDPOINT": ""}, "MODELWRIGHT_S3_ENDPOINT is not set; say which S3 server"),
         ({"ENDPOINT": "http://["}, "should be the address of an S3 server"),
         ({"ENDPOINT": "ftp://127.0.0.1"}, "should be the address of an S3 server"),
         ({"ENDPOINT": "http://127.0.0.1:9"}, "http://127.0.0.1:9: no answer"),
@@ -524,6 +524,28 @@ def test_tls_is_trusted_only_when_its_ca_is_told(
     assert "its certificate is not trusted here; name its CA's file in SSL" in build(recipe)
     monkeypatch.setenv("SSL_CERT_FILE", str(server.ca))
     assert build(recipe) == ""
+
+
+def test_a_server_that_speaks_no_tls_is_not_said_to_be_distrusted(
+    recipe: Recipe, server: Swift, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda *_: None)
+    configure(monkeypatch, ENDPOINT=server.url.replace("http:", "https:"))
+    assert "does not speak TLS; should MODELWRIGHT_S3_ENDPOINT begin with http://?" in build(recipe)
+
+
+def test_what_is_no_s3_server_is_not_said_to_be_better_later(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with web.running() as site:
+        configure(monkeypatch, ENDPOINT=site.url, ACCESS_KEY="a", SECRET_KEY="b")
+        told = f"^b on {site.url}: the server answers 404; is that an S3 server's address\\?$"
+        with pytest.raises(UserError, match=told), connection.explained("b"):
+            connection.connect().list_buckets()
+        site.pages["/"] = b"<html><br></html>"
+        told = f"^{site.url}: answers, but not as an S3 server; is MODELWRIGHT_S3_ENDPOINT right"
+        with pytest.raises(UserError, match=told), connection.explained("b"):
+            connection.connect().list_buckets()
 
 
 def test_a_file_that_changes_while_it_is_sent_is_an_error(

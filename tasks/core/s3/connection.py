@@ -109,6 +109,11 @@ def _address(endpoint: str, where: str) -> SplitResult:
     Raises:
         UserError: it is none.
     """
+    if not endpoint:
+        raise UserError(
+            "MODELWRIGHT_S3_ENDPOINT is not set; say which S3 server, `https://host[:port]`, in "
+            "the environment or as `s3_endpoint:` in settings.yaml"
+        )
     with suppress(ValueError):
         parts = urlsplit(endpoint)
         is_sound = parts.port != 0 and parts.hostname and not parts.path.strip("/")
@@ -123,6 +128,8 @@ def _address(endpoint: str, where: str) -> SplitResult:
 @contextmanager
 def explained(what: str) -> Iterator[None]:
     """Turn what the client raises into one clear message; keys are never in it."""
+    from xml.etree import ElementTree
+
     import urllib3
     from minio.error import InvalidResponseError, S3Error, ServerError
 
@@ -136,11 +143,23 @@ def explained(what: str) -> Iterator[None]:
             f"{what} on {where}: {error.code}: {_said(error)}; look at what the server's operator "
             "says about it"
         ) from None
+    except ElementTree.ParseError:
+        raise UserError(
+            f"{where}: answers, but not as an S3 server; is MODELWRIGHT_S3_ENDPOINT right?"
+        ) from None
     except (InvalidResponseError, ServerError) as error:
         status = getattr(error, "_code", None) or getattr(error, "status_code", "an error")
+        if not str(status).startswith("5") or status == 501:
+            raise UserError(
+                f"{what} on {where}: the server answers {status}; is that an S3 server's address?"
+            ) from None
         raise UserError(f"{what} on {where}: the server answers {status}, try later") from None
     except urllib3.exceptions.HTTPError as error:
         reason = getattr(error, "reason", None) or error
+        if "WRONG_VERSION_NUMBER" in str(reason):
+            raise UserError(
+                f"{where}: does not speak TLS; should MODELWRIGHT_S3_ENDPOINT begin with http://?"
+            ) from None
         if isinstance(reason, urllib3.exceptions.SSLError):
             raise UserError(
                 f"{where}: its certificate is not trusted here; name its CA's file in SSL_CERT_FILE"
