@@ -29,8 +29,9 @@ class New(AnyOrder, Command):  # type: ignore[misc]  # doit is untyped
     doc_usage = "MODEL [--base REPO|FOLDER] [--data REPO|FOLDER]"
     doc_description = (
         "owner/name is a repository on the Hub, or on the mirror that HF_ENDPOINT names; "
-        "modelscope:owner/name one on ModelScope; a URL that ends in .git is cloned; a folder is "
-        "taken where it is.  Of the Hub, only config files and the first rows are read, never "
+        "modelscope:owner/name one on ModelScope; the address of its page will do for both.  "
+        "Another URL is that of an archive, as .zip or .tar, or cloned by Git; a folder is taken "
+        "where it is.  Of the Hub, only config files and the first rows are read, never "
         "weights.  What is not given is asked for on a terminal.  A recipe that is there is never "
         "overwritten."
     )

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import console, paths, render
-from ..errors import UserError
 from ..sections import Base, Data
 from ..sources import hub
 from . import basefacts, datafacts, survey
 from .basefacts import BaseFacts
 from .datafacts import DataFacts
+from .origins import Origin, origin
 
 TEMPLATE = "recipe.yaml.j2"
 SCHEMA = paths.ROOT / "recipes" / "schema.json"
@@ -25,25 +25,8 @@ SMALL = 500_000_000
 LONGEST = 2048
 # What needs no quotes in YAML, wherever it stands.
 PLAIN = re.compile(r"[A-Za-z/~][\w./~@+-]*")
-NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-PAGE = re.compile(r"https?://[^/]+/(?:datasets/)?([\w.-]+/[\w.-]+?)/?")
 # A clone would bring the weights, so Git is not asked.
 LOOKED_AT = ("hub", "modelscope")
-HUBS = ("https://huggingface.co/", "https://hf-mirror.com/")
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a base or a dataset comes from: the recipe's key for it, its value, the folder."""
-
-    way: str
-    value: str
-    folder: Path = Path()
-
-    @property
-    def spelled(self) -> str:
-        """The value as YAML has it."""
-        return spelled(self.value)
 
 
 @dataclass(frozen=True)
@@ -66,9 +49,9 @@ def draft(file: Path, base: str, data: str, *, offline: bool = False) -> Draft:
     Raises:
         UserError: no such folder or repository, or one that holds no model.
     """
-    start = origin(base, file)
+    start = origin(base, file, "base")
     facts, read = _base(start, offline=offline)
-    rows = origin(data, file) if data else None
+    rows = origin(data, file, "data") if data else None
     found = _data(rows, offline=offline) if rows else None
     text = render.text(
         TEMPLATE,
@@ -88,41 +71,17 @@ def draft(file: Path, base: str, data: str, *, offline: bool = False) -> Draft:
     return Draft(text, facts, found, read)
 
 
-def origin(word: str, file: Path) -> Origin:
-    """Return what a word of the user means; a folder beside the recipe is told from there.
-
-    Raises:
-        UserError: no such folder, or a word that is neither folder, repository nor URL.
-    """
-    page = PAGE.fullmatch(word)
-    if page and word.startswith((*HUBS, f"{hub.endpoint()}/")):
-        return Origin("hub", page[1])
-    if word.startswith("modelscope:"):
-        return Origin("modelscope", word.removeprefix("modelscope:"))
-    if "://" in word or word.endswith(".git"):
-        return Origin("git", word)
-    folder = paths.expand(word).absolute()
-    if folder.is_dir():
-        own = (file.parent / file.stem).absolute()
-        inside = folder.is_relative_to(own)
-        return Origin("path", str(folder.relative_to(own) if inside else folder), folder)
-    if word.startswith((".", "/", "~")) or not NAME.fullmatch(word):
-        raise UserError(
-            f"{word}: no such folder; name one that is there, or a repository as owner/name"
-        )
-    return Origin("hub", word)
-
-
 def _base(start: Origin, *, offline: bool) -> tuple[BaseFacts, bool]:
     """Return what is known of a base, and whether its files were looked at."""
     if start.way == "path":
         return basefacts.of(survey.Folder(start.folder), str(start.folder)), True
     if start.way not in LOOKED_AT or offline:
         return basefacts.by_name(start.value), False
-    place = survey.Repository(Base.model_validate({start.way: start.value}))
+    place = survey.Repository(Base.model_validate(_source(start)))
     try:
         return basefacts.of(place, start.value), True
     except hub.Gated as error:
+        console.say(str(error))
         return basefacts.by_name(start.value, place.files, f"{error}."), False
 
 
@@ -132,9 +91,15 @@ def _data(rows: Origin, *, offline: bool) -> DataFacts:
     if rows.way not in LOOKED_AT or offline:
         return DataFacts()
     try:
-        return datafacts.of(survey.Repository(Data.model_validate({rows.way: rows.value})))
+        return datafacts.of(survey.Repository(Data.model_validate(_source(rows))))
     except hub.Gated as error:
+        console.say(str(error))
         return DataFacts(notes=(f"{error}.",))
+
+
+def _source(start: Origin) -> dict[str, str]:
+    """Return a repository as a recipe names it."""
+    return {start.way: start.value, **({"revision": start.revision} if start.revision else {})}
 
 
 def spelled(value: str) -> str:

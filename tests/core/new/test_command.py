@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from tasks.core import recipe
-from tasks.core.new import basefacts, datafacts, drafting, survey
+from tasks.core.errors import UserError
+from tasks.core.new import basefacts, datafacts, drafting, origins, survey
 from tests.conftest import Project, doit
 from tests.core.sources.test_modelscope import publish
 from tests.services import web
@@ -198,6 +199,7 @@ def test_a_recipe_that_is_there_is_not_touched(project: Project, base: Path) -> 
         (["m", "--base", "./nothing"], "no such folder"),
         (["m", "--base", "a/b/c"], "no such folder"),
         (["m", "--base", "docs"], "no config.json"),
+        (["m" * 300, "--base", "a/b"], "is too long for a model"),
     ],
 )
 def test_what_cannot_be_is_said_and_nothing_is_left(
@@ -303,6 +305,86 @@ def test_the_address_of_a_repository_will_do(project: Project) -> None:
     }
 
 
+HUB, SCOPE = "https://huggingface.co", "https://www.modelscope.cn"
+
+
+@pytest.mark.parametrize(
+    ("word", "part", "expected"),
+    [
+        (f"{HUB}/a/b", "base", ("hub", "a/b", "")),
+        (f"{HUB}/a/b.git", "base", ("hub", "a/b", "")),
+        (f"{HUB}/a/b-1.5/tree/main", "base", ("hub", "a/b-1.5", "main")),
+        (f"{HUB}/a/b/tree/v2/?x=y#z", "base", ("hub", "a/b", "v2")),
+        (f"{HUB}/datasets/a/b", "data", ("hub", "a/b", "")),
+        ("https://modelscope.cn/models/a/b/", "base", ("modelscope", "a/b", "")),
+        (f"{SCOPE}/models/a/b/summary", "base", ("modelscope", "a/b", "")),
+        (f"{SCOPE}/a/b.git", "base", ("modelscope", "a/b", "")),
+        (f"{SCOPE}/datasets/a/b/files", "data", ("modelscope", "a/b", "")),
+        ("https://git.local/a/b.git", "base", ("git", "https://git.local/a/b.git", "")),
+        ("git@git.local:a/b.git", "data", ("git", "git@git.local:a/b.git", "")),
+        ("https://a.local/m.tar.gz", "base", ("http", "https://a.local/m.tar.gz", "")),
+        ("http://a.local/m.zip", "data", ("http", "http://a.local/m.zip", "")),
+    ],
+)
+def test_an_address_is_what_people_mean_by_it(
+    word: str, part: str, expected: tuple[str, str, str]
+) -> None:
+    found = origins.origin(word, Path("m.yaml"), part)
+    assert (found.way, found.value, found.revision) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "part", "said"),
+    [
+        (f"{HUB}/datasets/a/b", "base", "the page of a dataset; name a model as --base"),
+        (f"{HUB}/a/b", "data", "the page of a model; name a dataset as --data"),
+        (f"{HUB}/datasets/a", "base", "not a repository's page"),
+        (f"{HUB}/spaces/a/b", "base", "not a repository's page"),
+        (f"{HUB}/a/b/tree/main/part", "base", "not a repository's page"),
+        (f"{HUB}/a", "base", "not a repository's page"),
+    ],
+)
+def test_a_page_of_anything_else_is_refused(word: str, part: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        origins.origin(word, Path("m.yaml"), part)
+
+
+def test_an_archive_gives_a_recipe_whose_digest_is_to_decide(project: Project) -> None:
+    url = "https://a.local/m.zip"
+    done = new(project, "m", "--base", url, "--data", url)
+
+    assert done.returncode == 0, done.stderr
+    found, zeros = written(project, "m"), f"sha256:{'0' * 64}"
+    assert found["base"] == {"http": url, "digest": zeros}
+    assert found["data"] == {"http": url, "digest": zeros, "format": "openai"}
+    assert done.stdout.count("to decide: the archive's digest") == 2
+
+
+def test_a_revision_that_the_page_shows_is_kept(project: Project) -> None:
+    done = new(project, "m", "--offline", "-b", f"{HUB}/THUDM/chatglm3-6b/tree/1.0")
+
+    assert done.returncode == 0, done.stderr
+    assert written(project, "m")["base"]["revision"] == "1.0"
+
+
+def test_a_folder_is_one_from_where_people_stand(project: Project, base: Path) -> None:
+    """./doitw goes to the project, and says from where."""
+    done = new(project, "m", "--base", "../small", DOITW_FROM=str(project.recipes))
+
+    assert done.returncode == 0, done.stderr
+    assert written(project, "m")["base"] == {"path": str(base)}
+
+
+def test_a_folder_among_the_recipes_is_told_from_there(project: Project, base: Path) -> None:
+    """A colleague has the recipes elsewhere."""
+    other = base.rename(project.recipes / "other")
+    done = new(project, "m", "--base", str(other))
+
+    assert done.returncode == 0, done.stderr
+    assert written(project, "m")["base"] == {"path": "../other"}
+    assert recipe.read(project.recipes / "m.yaml").beside("../other") == other
+
+
 def test_a_gated_repository_gives_what_its_name_tells(project: Project, hub: Hub) -> None:
     name = "meta-llama/Meta-Llama-3-8B-Instruct"
     hub.put(name, {"config.json": b"{}", "model.safetensors": bytes(5000)})
@@ -312,6 +394,7 @@ def test_a_gated_repository_gives_what_its_name_tells(project: Project, hub: Hub
     assert done.returncode == 0, done.stderr
     assert written(project, "m")["base"]["architecture"] == "LlamaForCausalLM"
     assert "is gated" in (project.recipes / "m.yaml").read_text()
+    assert f"{name} is gated: ask for access" in done.stdout
 
 
 def test_a_repository_that_there_is_not_is_said(project: Project, hub: Hub) -> None:
