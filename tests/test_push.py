@@ -586,6 +586,20 @@ def test_two_pushes_at_once_end_well(project: Project, registry: Registry) -> No
 
 
 @needs_registry
+def test_a_blob_that_another_push_is_finishing_is_soon_known_again(
+    recipe: Recipe, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.core.image.registry.PAUSES", (0.01, 0.01))
+    said = b'{"errors": [{"code": "DIGEST_INVALID"}, {"code": "MANIFEST_BLOB_UNKNOWN"}]}'
+    with faults.proxy(registry.host) as proxy:
+        monkeypatch.setenv("MODELWRIGHT_REGISTRY", proxy.host)
+        settings.current.cache_clear()
+        proxy.faults.append(faults.Fault("^PUT .*/manifests/", 2, status=400, body=said))
+        assert ship(recipe).startswith(proxy.host)
+        assert sum(line.endswith(" 400") for line in proxy.seen) == 2
+
+
+@needs_registry
 def test_killed_in_mid_upload_the_next_push_ends_well(
     registry: Registry, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,9 +192,7 @@ def _pause(error: Exception, failures: int, session: Session | None) -> float | 
     if error.status in registry.PASSING:
         return max(usual, error.pause)
     # The registry lost the upload, or counts otherwise than we do; a second time it is no accident.
-    # So does Docker's registry where another push of the same blob ends at the same moment.
-    is_lost = error.status in (404, 416) or "BLOB_UNKNOWN" in error.codes
-    return usual if is_lost or (failures > 1 and error.status == 400) else None
+    return usual if error.status in (404, 416) or (failures > 1 and error.status == 400) else None
 
 
 def _resume(there: Registry, repository: str, session: Session) -> Session | None:

@@ -95,7 +95,17 @@ class Registry:
         """Store a manifest whose blobs are there, under a tag or its digest."""
         headers = {"Content-Type": media_type, "Content-Length": str(len(content))}
         path = f"manifests/{name.version}"
-        return self.ask("PUT", name.repository, path, (200, 201), lambda: [content], headers)
+        for pause in (*self._pauses[:2], None):
+            try:
+                return self.ask(
+                    "PUT", name.repository, path, (200, 201), lambda: [content], headers
+                )
+            except Refused as error:
+                # Docker's registry knows no blob while another push of it is being finished.
+                if pause is None or "MANIFEST_BLOB_UNKNOWN" not in error.codes:
+                    raise
+                time.sleep(pause)
+        raise AssertionError("the last pause is None")
 
     def put_blob(self, repository: str, blob: oci.Descriptor, content: bytes) -> None:
         """Store a small blob unless it is there."""

@@ -141,13 +141,6 @@ def test_content_that_is_not_the_digest_s_is_refused_once(proxy: Proxy) -> None:
     assert sum("POST" in line for line in proxy.seen) == 1
 
 
-def test_a_blob_that_another_push_finishes_at_the_same_moment_is_sent_again(proxy: Proxy) -> None:
-    said = b'{"errors": [{"code": "DIGEST_INVALID"}, {"code": "BLOB_UNKNOWN"}]}'
-    proxy.faults.append(Fault("^PUT ", status=400, body=said))
-    send(proxy.host)
-    assert sum(line.endswith(" 400") for line in proxy.seen) == 1
-
-
 @pytest.mark.parametrize("kill", [False, True])
 def test_a_registry_that_is_restarted_in_mid_upload(
     plain_registry: Server, kill: bool, monkeypatch: pytest.MonkeyPatch
