@@ -20,6 +20,7 @@ import pytest
 import urllib3
 from minio import Minio
 from minio.datatypes import Part
+from minio.error import InvalidResponseError
 from minio.helpers import md5sum_hash, sha256_hash
 
 from tasks import upload
@@ -29,6 +30,7 @@ from tasks.core.errors import LoadError, UserError
 from tasks.core.recipe import Recipe
 from tasks.core.s3 import buckets, connection, uploading
 from tasks.core.s3 import plan as plans
+from tasks.core.s3.client import Client, pieces
 from tests.conftest import Project
 from tests.services import faults, swift, web
 from tests.services.faults import Fault
@@ -546,6 +548,31 @@ def test_what_is_no_s3_server_is_not_said_to_be_better_later(
         told = f"^{site.url}: answers, but not as an S3 server; is MODELWRIGHT_S3_ENDPOINT right"
         with pytest.raises(UserError, match=told), connection.explained("b"):
             connection.connect().list_buckets()
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [(404, "is that an S3 server's address"), (413, "no request of that size"),
+     (429, "too many"), (503, "try later")],
+)  # fmt: skip
+def test_an_answer_without_a_word_of_s3_s_is_told_by_its_number(
+    project: Project, monkeypatch: pytest.MonkeyPatch, status: int, told: str
+) -> None:
+    configure(monkeypatch, ENDPOINT="http://h", ACCESS_KEY="a", SECRET_KEY="b")
+    answer = InvalidResponseError(status, "text/html", "<html>")
+    with pytest.raises(UserError, match=f"answers {status}; .*{told}"), connection.explained("b"):
+        raise answer
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 20, (3 << 20) + 1])
+def test_a_slow_network_has_the_time_out_for_each_mebibyte(size: int) -> None:
+    content = bytes(range(256)) * (size // 256) + b"!" * (size % 256)
+    found = pieces(memoryview(content))
+    assert b"".join(found) == content if size else found == b""
+    assert max(map(len, found), default=0) <= 1 << 20
+    made = Client("h", access_key="a", secret_key="b", secure=True)
+    told = [made._build_headers("h", None, body, None)[0] for body in (content, found)]
+    assert told[0] == told[1]
 
 
 def test_a_file_that_changes_while_it_is_sent_is_an_error(

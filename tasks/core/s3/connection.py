@@ -26,6 +26,16 @@ QUICK = 5.0
 # Characters of what a server says that fit a message.
 _MOST = 300
 
+# Answers that are no S3 server's, and what others mean without a word of S3's in them.
+_NO_S3 = frozenset({200, 204, 301, 302, 303, 307, 308, 400, 404, 405, 501})
+_REFUSALS = {
+    401: "who stands before it asks for a password of its own; look at the proxies",
+    403: "who stands before it lets nobody through; look at the proxies",
+    407: "the proxy asks for a password; put it into http_proxy or https_proxy",
+    413: "a proxy before it takes no request of that size; have its limit raised",
+    429: "too many requests, try later",
+}
+
 CURES = {
     "AccessDenied": "these credentials may not do that; ask for the right, or take others",
     "BadDigest": "bytes were damaged, on the way or on this disk; run it again",
@@ -148,12 +158,13 @@ def explained(what: str) -> Iterator[None]:
             f"{where}: answers, but not as an S3 server; is MODELWRIGHT_S3_ENDPOINT right?"
         ) from None
     except (InvalidResponseError, ServerError) as error:
-        status = getattr(error, "_code", None) or getattr(error, "status_code", "an error")
-        if not str(status).startswith("5") or status == 501:
+        status = getattr(error, "_code", None) or getattr(error, "status_code", 0)
+        if status in _NO_S3:
             raise UserError(
                 f"{what} on {where}: the server answers {status}; is that an S3 server's address?"
             ) from None
-        raise UserError(f"{what} on {where}: the server answers {status}, try later") from None
+        cure = _REFUSALS.get(int(status or 0), "try later")
+        raise UserError(f"{what} on {where}: the server answers {status}; {cure}") from None
     except urllib3.exceptions.HTTPError as error:
         reason = getattr(error, "reason", None) or error
         if "WRONG_VERSION_NUMBER" in str(reason):

@@ -16,7 +16,7 @@ from .. import console
 from ..engine import digests
 from ..errors import UserError
 from .buckets import META, Bucket
-from .client import CONTENT
+from .client import CONTENT, pieces
 from .connection import WORKERS, explained
 from .plan import Local, Parts, Plan, part_size
 
@@ -88,7 +88,8 @@ class Sender:
             return
         file = plan.file
         if number:
-            body = self._read(file.path, (number - 1) * plan.part, plan.length(number))
+            length = plan.length(number)
+            body = pieces(self._read(file.path, (number - 1) * plan.part, length))
             if not plan.upload:
                 self._check(plan)
                 signed = {CONTENT: file.digest.removeprefix("sha256:")}
@@ -102,7 +103,7 @@ class Sender:
                 )
                 self.journal.note(upload=plan.upload, part=number, etag=etag)
                 plan.etags[number] = etag
-            self._show(len(body))
+            self._show(length)
         with self.journal.lock:
             last = plan.upload and not plan.missing
             upload, plan.upload = plan.upload, "" if last else plan.upload
