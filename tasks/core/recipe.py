@@ -105,8 +105,10 @@ class Recipe(Section):
 
     def beside(self, path: str) -> Path:
         """Return a path that the recipe names, which starts at the recipe's own folder."""
-        # The folder of the recipe's own need not be there for what lies outside of it.
-        return Path(os.path.normpath(self.file.parent.joinpath(self.name, paths.expand(path))))
+        own = self.file.parent / self.name
+        joined = own / paths.expand(path)
+        # Where it has no folder, the system cannot go up from it; else links are the system's.
+        return joined if own.is_dir() else Path(os.path.normpath(joined))
 
     @model_validator(mode="after")
     def _can_choose(self) -> Self:

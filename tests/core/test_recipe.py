@@ -148,9 +148,21 @@ def test_a_path_may_lead_out_of_a_folder_that_is_not_there(project: Project) -> 
     assert project.recipe("m", BASE).beside("../other/base").is_dir()
 
 
+def test_a_path_leads_up_from_where_a_link_leads(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "disk/m").mkdir(parents=True)
+    (tmp_path / "disk/base").mkdir()
+    (project.recipes / "m").symlink_to(tmp_path / "disk/m")
+    assert project.recipe("m", BASE).beside("../base").samefile(tmp_path / "disk/base")
+
+
 @pytest.mark.parametrize("path", ["x.jsonl", "../x.jsonl", "../../x.jsonl"])
-def test_an_input_is_called_alike_wherever_the_recipes_are(project: Project, path: str) -> None:
+def test_an_input_is_called_alike_wherever_the_recipes_are(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
     here = project.recipe("m", BASE)
+    for folder in (project.recipes / "m", tmp_path / "there/recipes/m"):
+        folder.mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(tmp_path / "there")
     there = here.model_copy(update={"file": Path("recipes/m.yaml")})
     labels = {inputs._label(found.beside(path), found) for found in (here, there)}
     assert len(labels) == 1

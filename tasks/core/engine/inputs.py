@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ def gather(
     found: dict[str, Any] = {"version": stage.VERSION, "recipe": stage.key(recipe)}
     for path in map(Path, task.get("file_dep", ())):
         if path.name != manifest.NAME:
-            found[_label(path, recipe)] = _digest(path, recipe)
+            found[_free(_label(path, recipe), found)] = _digest(path, recipe)
             continue
         before = path.parent.name
         found[before] = (contents or {}).get(before) or _content(path)
@@ -65,6 +66,12 @@ def _label(path: Path, recipe: Recipe) -> str:
     if path.is_relative_to(own):
         return str(path.relative_to(own))
     return str(path) if path.is_relative_to(paths.TEMPLATES) else path.name
+
+
+def _free(label: str, taken: Container[str]) -> str:
+    """Return a label that no input has: files of several folders may have one name."""
+    numbered = (f"{label} ({number})" for number in itertools.count(2))
+    return next(each for each in itertools.chain([label], numbered) if each not in taken)
 
 
 def _digest(path: Path, recipe: Recipe) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tasks.core import paths
-from tasks.core.engine import cas, manifest, process, publish, stage
+from tasks.core.engine import cas, inputs, manifest, process, publish, stage
 from tasks.core.engine.stage import Facts, TaskDict
 from tasks.core.errors import CommandFailed, UserError
 from tasks.core.recipe import Recipe
@@ -416,3 +416,19 @@ def test_a_source_that_cannot_be_read_is_stale_and_no_crash(
     made.key = refuse  # type: ignore[method-assign]
     assert not stage.is_fresh("base", made, recipe)
     assert act(made, recipe).startswith("/a/b: permission denied")
+
+
+def test_inputs_of_one_name_in_several_folders_are_told_apart(
+    project: Project, tmp_path: Path
+) -> None:
+    files = [tmp_path / folder / "part.j2" for folder in "abc"]
+    for path in files:
+        path.parent.mkdir()
+        path.write_text("as it was")
+    taking = Made(files=files)
+    recipe = project.recipe("m", "base: {path: b}\n")
+    before = inputs.gather(taking, recipe)
+    for path in files:
+        path.write_text("edited")
+        assert inputs.gather(taking, recipe) != before
+        before = inputs.gather(taking, recipe)
