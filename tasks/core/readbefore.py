@@ -20,10 +20,10 @@ import pydantic
 
 from . import paths
 from .engine import whole
-from .sections import Section
 
 # Beside the program's libraries: who may write there may change those as well.
 PLACE = paths.ROOT / ".venv/recipes.pickle"
+PLAIN = {("datetime", name) for name in ("date", "datetime", "time", "timedelta", "timezone")}
 OURS = frozenset({"tasks.core.recipe", "tasks.core.sections"})
 # All that makes a recipe from a text.
 CODE = tuple(Path(__file__).with_name(name) for name in ("recipe.py", "sections.py", "yamlfile.py"))
@@ -35,7 +35,7 @@ Recipes = Mapping[Given, Any]
 
 
 class Unpickler(pickle.Unpickler):
-    """Builds recipes out of their sections and paths; nothing else is looked up, or called."""
+    """Builds recipes out of their sections, paths and dates; nothing else is looked up."""
 
     def find_class(self, module: str, name: str) -> type:
         """Return a class that recipes consist of.
@@ -45,7 +45,11 @@ class Unpickler(pickle.Unpickler):
         """
         if name == "PosixPath" and module.partition(".")[0] == "pathlib":
             return PosixPath
+        if (module, name) in PLAIN:
+            return super().find_class(module, name)  # type: ignore[no-any-return]
         if module in OURS:
+            from .sections import Section
+
             found = super().find_class(module, name)
             if isinstance(found, type) and issubclass(found, Section):
                 return found
@@ -56,7 +60,7 @@ def recall() -> Recipes:
     """Return the recipes that were kept last; none if other code has read them."""
     with contextlib.suppress(OSError, pickle.UnpicklingError):
         stamp, _, content = PLACE.read_bytes().partition(b"\n")
-        if stamp == _stamp(content):
+        if stamp == _stamp(content, code()):
             found: Recipes = Unpickler(io.BytesIO(content)).load()
             return found
     return {}
@@ -66,15 +70,25 @@ def keep(recipes: Recipes) -> None:
     """Keep recipes for the next time, instead of those before."""
     content = pickle.dumps(recipes)
     with contextlib.suppress(OSError):
-        if PLACE.parent.is_dir():
-            whole.write(PLACE, _stamp(content) + b"\n" + content)
+        # What was pulled or installed since this process began has not read them.
+        if PLACE.parent.is_dir() and code() == OWN:
+            whole.write(PLACE, _stamp(content, OWN) + b"\n" + content)
 
 
-def _stamp(content: bytes) -> bytes:
-    """Return the digest of kept recipes and of the code that reads them."""
+def code() -> bytes:
+    """Return the digest of the code that reads recipes, as it lies on the disk."""
     # What is installed there, in whatever version, changes the folder.
     versions = f"{sys.version} {LIBRARIES} {LIBRARIES.stat().st_mtime_ns}"
     digest = hashlib.sha256(versions.encode())
-    for part in (*(path.read_bytes() for path in CODE), content):
-        digest.update(part)
-    return digest.hexdigest().encode()
+    for path in CODE:
+        digest.update(path.read_bytes())
+    return digest.digest()
+
+
+def _stamp(content: bytes, reader: bytes) -> bytes:
+    """Return the digest of kept recipes and of the code that read them."""
+    return hashlib.sha256(reader + content).hexdigest().encode()
+
+
+# Of the code that is being imported.
+OWN = code()

@@ -24,9 +24,10 @@ def reads(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for path in code:
         path.write_text("")
     (tmp_path / "libraries").mkdir()
+    monkeypatch.setattr(readbefore, "LIBRARIES", tmp_path / "libraries")
     monkeypatch.setattr(readbefore, "PLACE", tmp_path / "recipes.pickle")
     monkeypatch.setattr(readbefore, "CODE", code)
-    monkeypatch.setattr(readbefore, "LIBRARIES", tmp_path / "libraries")
+    monkeypatch.setattr(readbefore, "OWN", readbefore.code())
     for name in "mn":
         (project.recipes / f"{name}.yaml").write_text(TEXT)
     recipe.load()
@@ -88,16 +89,37 @@ def test_what_would_be_read_otherwise_is_read_anew(
     project: Project,
     reads: list[str],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     change: Callable[[Project, Path], object],
     read: list[str],
 ) -> None:
     change(project, tmp_path)
+    monkeypatch.setattr(readbefore, "OWN", readbefore.code())
     found = recipe.load()
     assert reads == read
     assert found == [recipe.read(each.file) for each in found]
     reads.clear()
     assert recipe.load() == found
     assert reads == []
+
+
+def test_what_older_code_reads_is_not_kept_under_the_name_of_newer(
+    project: Project, reads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a `git pull` while doit starts."""
+    (project.recipes / "m.yaml").write_text(TEXT + "# edited\n")
+    (tmp_path / "sections.py").write_text("new")
+    recipe.load()
+    monkeypatch.setattr(readbefore, "OWN", readbefore.code())
+    recipe.load()
+    assert reads == ["m", "n"] * 2
+
+
+def test_a_date_in_one_recipe_keeps_all(project: Project, reads: list[str]) -> None:
+    app = "app: {fastgpt: {maxContext: 10, defaultConfig: {d: 2020-01-01}}}\n"
+    (project.recipes / "m.yaml").write_text(TEXT + app)
+    assert recipe.load() == recipe.load()
+    assert reads == ["m"]
 
 
 def test_a_word_that_became_a_stage_s_is_refused_now(reads: list[str]) -> None:
@@ -135,7 +157,7 @@ class Opens:
 
 def test_what_is_kept_can_run_nothing(project: Project, reads: list[str], tmp_path: Path) -> None:
     content = pickle.dumps(Opens(f"touch {tmp_path}/ran"))
-    readbefore.PLACE.write_bytes(readbefore._stamp(content) + b"\n" + content)
+    readbefore.PLACE.write_bytes(readbefore._stamp(content, readbefore.code()) + b"\n" + content)
     assert len(recipe.load()) == 2
     assert reads == ["m", "n"]
     assert not (tmp_path / "ran").exists()
