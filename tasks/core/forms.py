@@ -20,10 +20,17 @@ def _is_port(value: str) -> bool:
     return bool(re.fullmatch("[0-9]{1,5}", value)) and 0 < int(value) < 65536
 
 
+def _is_time(value: str) -> bool:
+    try:
+        return float(value) >= 0
+    except ValueError:
+        return False
+
+
 PORT: Form = _is_port, "a port, a number from 1 to 65535"
 FORMS: dict[str, Form] = {
     "torch": _among("auto", "cpu", "cuda"),
-    "force": _among("0", "1"),
+    "force": (("0", "1", "false", "true").__contains__, "0 or 1"),
     "pools_gpu": _like("[0-9]{1,6}", "a number of devices, such as 2"),
     "pools_variable": _among(
         "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES"
@@ -36,7 +43,7 @@ FORMS: dict[str, Form] = {
     "gateway_kind": _among("oneapi", "newapi", "aiproxy"),
     "serve_run": _among("local", "docker"),
     "serve_port": PORT,
-    "serve_timeout": _like(r"[0-9]{1,9}(\.[0-9]+)?", "a number of seconds, such as 600"),
+    "serve_timeout": (_is_time, "a number of seconds, such as 600"),
 }
 
 

@@ -193,9 +193,10 @@ def read(environ: Mapping[str, str], dotenv: Path, yaml: Path) -> Settings:
             faults.append(f"{where}: unknown setting{nearest(name, NAMES)}")
         if name in ADDRESSES and "@" in value:
             faults.append(f"{where}: take user and password out of the address; {ADDRESSES[name]}")
-        elif form := forms.wanted(name, value):
-            faults.append(f"{where}: '{value}' should be {form}")
         values[name], sources[name] = value, where
+    for name, value in values.items():
+        if form := forms.wanted(name, value):
+            faults.append(f"{sources[name]}: '{value}' should be {form}")
     if faults:
         raise LoadError(faults)
     # An empty value is the default: an empty MODELWRIGHT_BUILD would else be the project itself.

@@ -83,7 +83,7 @@ def nominal(train: Train) -> Choice:
 
 def forced() -> bool:
     """Return whether a training is to start although it does not fit."""
-    return settings.current().force == "1"
+    return settings.current().force in ("1", "true")
 
 
 def expected(recipe: Recipe, choice: Choice) -> list[str]:
