@@ -100,6 +100,7 @@ def test_the_mount_is_the_workers_folder_unless_given(project: Project) -> None:
 QWEN = "base: {hub: Qwen/Qwen3-8B}\n"
 WEIGHTS = "image: {base: scratch, repository: x, tool_parser: hermes}\n"
 EARLY, LATE, NEW = (WEIGHTS.replace("hermes", name) for name in ("xlam", "qwen3_coder", "lfm2"))
+NONESUCH = WEIGHTS.replace("hermes", "nonesuch")
 TOOLS = ["--enable-auto-tool-choice"]
 
 
@@ -132,6 +133,8 @@ def test_mounted_files_are_served_by_a_vllm_that_can(
         (MOUNTED + WEIGHTS, "0.6.6"),
         (QWEN + "onboard: {}\n" + WEIGHTS, "0.8.4"),
         (QWEN + "onboard: {runtime: own/vllm:v1}\n" + LATE, "0.19.0"),
+        (QWEN + "onboard: {runtime: vllm/vllm-openai:v0.10.1}\n" + LATE, "0.10.1"),
+        (QWEN + "onboard: {runtime: vllm/vllm-openai:v0.30.0}\n" + NONESUCH, "0.30.0"),
     ],
 )
 def test_the_centre_is_told_a_version_that_knows_architecture_and_arguments(

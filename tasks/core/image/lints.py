@@ -182,16 +182,16 @@ def _flags(command: Sequence[str], version: versions.Version, base: str) -> Iter
 
 def _parser(parser: str, version: versions.Version, base: str) -> Iterator[Finding]:
     ours = ".".join(map(str, version))
-    known = frozenset[str]().union(*versions.PARSERS.values())
-    if parser not in known:
+    if not versions.is_known(parser):
+        known = frozenset[str]().union(*versions.PARSERS.values())
         yield Finding(
             f"image.tool_parser: {parser}: vLLM {versions.NEWEST} has no such tool parser"
             f"{nearest(parser, known) or f'; correct it, or take a later {base} that has it'}",
             is_error=version <= versions.parse(versions.NEWEST),
         )
-    elif version <= (0, 9, 2) and parser not in versions.EARLY_PARSERS:
+    elif (without := versions.lacking(parser)) and version <= versions.parse(without):
         yield Finding(
-            f"image.tool_parser: {parser} came after vLLM 0.9.2, and {base} has {ours}; take a "
+            f"image.tool_parser: {parser} came after vLLM {without}, and {base} has {ours}; take a "
             f"later {base}"
         )
     elif version < (0, 6, 3) and parser not in versions.FIRST_PARSERS:

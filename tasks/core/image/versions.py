@@ -74,6 +74,21 @@ def parsing(parser: str) -> str:
     return next((version for version, found in PARSERS.items() if parser in found), NEWEST)
 
 
+def is_known(parser: str) -> bool:
+    """Return whether any version of which it is known has a tool parser."""
+    return any(parser in found for found in PARSERS.values())
+
+
+def lacking(parser: str) -> str | None:
+    """Return the newest version of which it is known that it lacks a tool parser, if any."""
+    before = None
+    for version, found in PARSERS.items():
+        if parser in found:
+            return before
+        before = version
+    return None
+
+
 def parse(version: str) -> Version:
     """Return a version's numbers: 0.4.0.post1 is (0, 4, 0)."""
     found = [re.match(r"\d+", part) for part in version.split(".")]

@@ -25,7 +25,13 @@ def image(recipe: Recipe) -> str:
 def oldest(recipe: Recipe) -> str:
     """Return a version from which on vLLM serves the architecture and knows its arguments."""
     parser, first = _parser(recipe), catalog.row(recipe).vllm.get("first") or DOCUMENT
-    return max(first, versions.parsing(parser), key=versions.parse) if parser else first
+    if not parser:
+        return first
+    # The image is judged apart: whatever it has serves, also where the parser came in between.
+    own, needed = versions.of_image(image(recipe)), versions.parsing(parser)
+    if own and (own < versions.parse(needed) or not versions.is_known(parser)):
+        needed = ".".join(map(str, own))
+    return max(first, needed, key=versions.parse)
 
 
 def arguments(recipe: Recipe) -> tuple[str, ...]:

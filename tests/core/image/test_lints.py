@@ -86,6 +86,8 @@ def test_an_unknown_architecture_is_a_warning_where_vllm_takes_any(
         ("v0.9.2", "glm45", "came after vLLM 0.9.2"),
         ("v0.11.0", "glm45", None),
         ("v0.11.0", "hermess", "perhaps you meant 'hermes'"),
+        ("v0.6.6", "xlam", "came after vLLM 0.6.6"),
+        ("v0.19.0", "lfm2", "came after vLLM 0.19.0"),
         ("v0.22.1", "lfm2", None),
         ("v0.22.1", "nonesuch", "has no such tool parser; correct it, or take a later image.base"),
         ("v0.31.0", "nonesuch", None),
