@@ -149,10 +149,10 @@ def side_by_side(work: Iterable[Callable[[], None]], progress: Progress) -> None
     for one in (*work, *[None] * PARALLEL):
         left.put(one)
     as_we = console.same_task()
-    for _ in range(PARALLEL):
-        threading.Thread(target=_work, args=(left, ended, progress, as_we), daemon=True).start()
     first, running = None, PARALLEL
     try:
+        for _ in range(PARALLEL):
+            threading.Thread(target=_work, args=(left, ended, progress, as_we), daemon=True).start()
         while running:
             with suppress(Empty):
                 error = ended.get(timeout=0.2)

@@ -282,7 +282,7 @@ class Registry:
         """Make the first contact, and say so where it takes several tries."""
         for number, pause in enumerate((*self._pauses, None), 1):
             try:
-                answer = self._client.get(url)
+                answer = self._client.get(url, timeout=QUICK)
             except httpx.TransportError as error:
                 if pause is None or not patient or refusals.is_settled(error):
                     raise
