@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from .. import paths
 from ..errors import UserError
@@ -84,7 +85,7 @@ def _page(way: str, word: str, path: str, part: str) -> Origin:
     if is_data != (part == "data"):
         shown, wanted = ("a dataset", "a model") if is_data else ("a model", "a dataset")
         raise UserError(f"{word}: the page of {shown}; name {wanted} as --{part}")
-    return Origin(way, found["name"], found["revision"] or "")
+    return Origin(way, found["name"], unquote(found["revision"] or ""))
 
 
 def _spelled(folder: Path, file: Path) -> str:

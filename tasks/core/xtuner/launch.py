@@ -51,8 +51,8 @@ def main() -> None:
             sys.argv[1], argument("--work-dir"), argument("--deepspeed"), has_accelerator()
         )
         sys.argv += ["--cfg-options", *options] if options else []
-    # transformers looks for garbage after every file of weights: half a second for all that is
-    # imported by now, of which nothing is garbage.
+    # transformers looks for garbage after every file of weights: a third of a second for all that
+    # is imported by now, of which nothing is garbage.
     gc.freeze()
     runpy.run_module(TOOLS[tool], run_name="__main__")
 
