@@ -88,9 +88,9 @@ def fits(shown: Sequence[str], printed: Sequence[str]) -> bool:
 def plain(line: str) -> str:
     """Return a line without what differs from machine to machine and from day to day."""
     for pattern, name in (
+        (r" on [\w.-]+, (built|restored) in ", " in "),
         (r", restored|,? ?~[\d.:]+( s)?|; about .*", ""),
         (r"sha256:[0-9a-f]+|xtuner-[0-9a-f]{12}|\b[0-9a-f]{12}\b", "D"),
-        (r" on [\w.-]+, (built|restored) in ", " in "),
         (r"\d+([.:,T-]\d+)*Z?( s\b)?", "N"),
         (r"\s+", " "),
     ):

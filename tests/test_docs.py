@@ -186,6 +186,7 @@ def test_the_pages_that_are_run_need_no_folder_of_ours() -> None:
     [
         (["a  (0.1 s)"], ["a  (2:40)"], True),
         (["a  (0.1 s)"], ["a  (0.3 s, restored)"], True),
+        (["made 1 on vm, built in 0.0 s"], ["made 2 on pc-1, restored in 0.1 s"], True),
         (["a", "...", "z"], ["a", "b", "c", "z"], True),
         (["a"], ["a", "b"], False),
         (["a 1 file"], ["a 1 folder"], False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 import time
@@ -85,8 +86,11 @@ def test_who_waited_for_a_lock_that_gc_removed_waits_for_the_new_one(old: Path) 
         first.enter_context(fetched.alone(old))
         waiting.start()
         time.sleep(0.1)
-        lock.unlink()
-        with fetched.alone(old):
+        # At one stroke: in between, the lock would be anybody's.
+        new = lock.with_name("new")
+        with new.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            new.replace(lock)
             first.close()
             assert not entered.wait(0.2)
     waiting.join(5)
