@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
@@ -70,7 +71,7 @@ def models(
             if name not in on_request and module.wanted(recipe)
         ]
         label = recipe.base.label
-        origin = recipe.beside(label) if recipe.base.path else label
+        origin = os.path.normpath(recipe.beside(label)) if recipe.base.path else label
         doc = f"Build {recipe.name} from {origin}."
         yield {
             "basename": recipe.name,

@@ -46,6 +46,15 @@ def test_a_model_s_task_is_its_stages_but_those_on_request(project: Project) -> 
     assert not {f"{name}:a" for name in ON_REQUEST} & set(task["task_dep"])
 
 
+@pytest.mark.parametrize("has_folder", [False, True])
+def test_a_model_s_task_names_its_base_by_a_plain_path(project: Project, has_folder: bool) -> None:
+    recipe = project.recipe("a", "base: {path: ../b/base}\n")
+    if has_folder:
+        (project.recipes / "a").mkdir(exist_ok=True)
+    (task,) = pipeline.models(STAGES, ON_REQUEST, [recipe])
+    assert task["doc"] == f"Build a from {project.recipes / 'b/base'}."
+
+
 def test_an_update_that_the_system_refuses_is_told_in_words(project: Project) -> None:
     def update(recipe: Recipe) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "/x")
