@@ -54,8 +54,8 @@ def key(recipe: Recipe) -> dict[str, Any]:
     """
     texts = ["data.format"] if _has_texts(recipe) else []
     train = present(recipe.train)
-    logged = {"train.log_interval": _told_once(train).log_interval}
-    values = {**recipe.slice("train", "base.trust_remote_code", *texts), **logged}
+    interval = {"train.log_interval": _logged(train).log_interval}
+    values = {**recipe.slice("train", "base.trust_remote_code", *texts), **interval}
     if not train.preset:
         return values
     from .core import preset
@@ -86,7 +86,7 @@ def variables(recipe: Recipe, choice: Choice | None = None) -> dict[str, Any]:
     from .core import preset
 
     choice = choice or preset.choice(recipe)
-    train = _told_once(choice.train)
+    train = _logged(choice.train)
     return {
         "source": f"{recipe.file.parent.name}/{recipe.file.name}",
         "train": train,
@@ -101,8 +101,8 @@ def variables(recipe: Recipe, choice: Choice | None = None) -> dict[str, Any]:
     }
 
 
-def _told_once(train: Train) -> Train:
-    """Let a training log an iteration at least, be it shorter than what is between two of them."""
+def _logged(train: Train) -> Train:
+    """Return a training that logs an iteration at least, however short it is."""
     interval = min(train.log_interval, train.max_iters or train.log_interval)
     return train.model_copy(update={"log_interval": interval})
 
