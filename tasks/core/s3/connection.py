@@ -158,12 +158,12 @@ def explained(what: str) -> Iterator[None]:
             f"{where}: answers, but not as an S3 server; is MODELWRIGHT_S3_ENDPOINT right?"
         ) from None
     except (InvalidResponseError, ServerError) as error:
-        status = getattr(error, "_code", None) or getattr(error, "status_code", 0)
+        status = int(getattr(error, "_code", 0) or getattr(error, "status_code", 0))
         if status in _NO_S3:
             raise UserError(
                 f"{what} on {where}: the server answers {status}; is that an S3 server's address?"
             ) from None
-        cure = _REFUSALS.get(int(status or 0), "try later")
+        cure = _REFUSALS.get(status, "try later")
         raise UserError(f"{what} on {where}: the server answers {status}; {cure}") from None
     except urllib3.exceptions.HTTPError as error:
         reason = getattr(error, "reason", None) or error
