@@ -110,6 +110,24 @@ def train_on_processors(deepspeed: str) -> None:
         communication: Any = importlib.import_module("deepspeed.comm.torch")
         # It would compile a faster sum for inference, which training never asks for.
         communication.build_shm_op = lambda: None
+        wait_for_each(communication.TorchBackend)
+
+
+def wait_for_each(backend: Any) -> None:
+    """Let what DeepSpeed gathers be there before it goes on.
+
+    Of several it waits for the last alone.  Devices take them in turn; gloo has two threads, and
+    wrote one over weights that a checkpoint had put there already.
+    """
+    original = backend.all_gather_into_tensor
+
+    def gather(self: Any, *tensors: Any, **options: Any) -> Any:
+        work = original(self, *tensors, **options)
+        if work is not None:
+            work.wait()
+        return work
+
+    backend.all_gather_into_tensor = gather
 
 
 def settle_deepspeed(dtype: Any) -> None:

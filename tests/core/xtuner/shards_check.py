@@ -8,6 +8,7 @@ are to see lies in files here, as processors have no memory that they show one a
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable
@@ -54,6 +55,28 @@ class Fast(fast_model.FastFinetune):  # type: ignore[misc]
 
     def build_llm_from_cfg(self, llm_cfg: Any, *rest: Any) -> Any:
         return llm_cfg
+
+
+class Late:
+    """Gathers when it is waited for and not before, as one of gloo's threads may."""
+
+    original = staticmethod(distributed.all_gather_into_tensor)
+
+    def __init__(self, whole: torch.Tensor, piece: torch.Tensor, group: Any) -> None:
+        self.gather: Callable[[], Any] | None = functools.partial(
+            self.original, whole, piece, group
+        )
+
+    def wait(self) -> None:
+        if self.gather:
+            self.gather()
+        self.gather = None
+
+
+def gather(output_tensor: Any, input_tensor: Any, group: Any = None, async_op: bool = False) -> Any:
+    """Gather late, where it need not be at once."""
+    late = Late(output_tensor, input_tensor, group)
+    return late if async_op else late.wait()
 
 
 def exchange(folder: Path) -> Any:
@@ -152,6 +175,7 @@ def take_weights(engine: Any, folder: Path) -> None:
 def main() -> None:
     """Train both ways, undisturbed and resumed."""
     base, folder = sys.argv[1], Path(sys.argv[2])
+    distributed.all_gather_into_tensor = gather
     distributed.init_process_group("gloo")
     settings = HfDeepSpeedConfig(SETTINGS)
     found = {
