@@ -31,9 +31,14 @@ def start(task: str) -> None:
     _is_alone = threading.current_thread() is threading.main_thread()
 
 
+def task() -> str:
+    """Return the task that this thread works on, if it works on one."""
+    return getattr(_task, "name", "")
+
+
 def same_task() -> Callable[[], None]:
     """Return what makes another thread work on this one's task: the initializer of a pool."""
-    return partial(setattr, _task, "name", getattr(_task, "name", ""))
+    return partial(setattr, _task, "name", task())
 
 
 @contextmanager
@@ -49,7 +54,7 @@ def aside(wanted: bool) -> Iterator[None]:
 
 def say(text: str) -> None:
     """Print a line at once; where tasks run side by side, with the task's name."""
-    name = "" if _is_alone else f"   {getattr(_task, 'name', '')}: "
+    name = "" if _is_alone else f"   {task()}: "
     print(f"{name}{text.strip()}" if name else text, file=_stream(), flush=True)
 
 

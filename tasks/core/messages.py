@@ -13,7 +13,9 @@ from pathlib import Path
 
 CODE = Path("tasks")
 # What carries a message to the user.
-RAISED = frozenset("UserError LoadError Gated Fault Finding CommandFailed TaskFailed".split())
+RAISED = frozenset(
+    "UserError LoadError Gated NoAnswer Fault Finding CommandFailed TaskFailed".split()
+)
 # Here pydantic hands a ValueError on, with file, line and key.
 VALIDATORS = frozenset({"sections.py", "recipe.py"})
 # Their callers put the place before what they say.

@@ -67,7 +67,7 @@ def disk() -> str:
 
 def store() -> str:
     """Keep a file in the store of results, and ask for the team's."""
-    from ..engine import cas, room, shared, store
+    from ..engine import cas, contact, room, store
 
     folder, limit = cas.folder(), console.size(room.limit())
     try:
@@ -78,7 +78,7 @@ def store() -> str:
             f"{where}: {folder} cannot keep results of {paths.build()} ({error.strerror}); "
             "name a folder on the same file system"
         ) from None
-    team = shared.check()
+    team = contact.check()
     return f"results are kept in {folder}, up to {limit}{f', and in {team}' if team else ''}"
 
 

@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING
 
 from .. import console, paths, settings
 from ..errors import UserError
-from . import cas, lock, manifest, shared
+from . import cas, contact, lock, manifest
 from .manifest import Manifest
 
 if TYPE_CHECKING:
     from ..s3.buckets import Bucket
+
+# Whether this build has looked for what others gave up: once is enough.
+_is_tidy = False
 
 
 @dataclass(frozen=True)
@@ -39,21 +42,24 @@ class Target:
 
 def keep(receipt: Manifest) -> None:
     """Send a result that the local store has and, if that works, what could not be sent before."""
-    address = shared.address()
+    address = contact.address()
     if not address:
         return
     notes = folder(*address)
     notes.mkdir(parents=True, exist_ok=True)
     note = notes / f"{cas.hex_of(receipt.key)}.{receipt.stage}.{receipt.model}"
+    if not contact.answers():
+        note.touch()
+        return
     try:
         target = _open(*address)
         _send(target, receipt, note)
     except (UserError, OSError) as error:
         note.touch()
-        console.say(f"   not yet kept in the shared store: {_task(note)}: {error}")
+        _tell(note, error)
         return
-    _send_noted(target, notes)
     _tidy(target)
+    _send_noted(target, notes)
 
 
 def folder(bucket: str, prefix: str) -> Path:
@@ -73,18 +79,24 @@ def _send_noted(target: Target, notes: Path) -> None:
     """Send what could not be sent before, unless another build does; each may fail alone."""
     with lock.alone(notes / ".lock") as ours:
         for note in sorted(notes.glob("[!.]*")) if ours else ():
+            if not contact.answers():
+                return
             try:
                 _send_again(target, note)
             except (UserError, OSError) as error:
-                console.say(f"   not yet kept in the shared store: {_task(note)}: {error}")
+                _tell(note, error)
 
 
 def _tidy(target: Target) -> None:
     """Abort what was given up long ago, by whomever: it takes room and is in no listing."""
+    global _is_tidy
+    if _is_tidy:
+        return
+    _is_tidy = True
     try:
         aborted = target.bucket.abort_unfinished(f"{target.prefix}blobs/")
     except (UserError, OSError) as error:
-        console.say(f"   not looked for unfinished uploads in the shared store: {error}")
+        contact.tell("not looked for unfinished uploads in the shared store", error)
         return
     if aborted:
         console.say(f"   {aborted} uploads of long ago, never finished, are taken away")
@@ -131,6 +143,10 @@ def _parts(note: Path) -> Path:
 def _forget(note: Path) -> None:
     note.unlink(missing_ok=True)
     _parts(note).unlink(missing_ok=True)
+
+
+def _tell(note: Path, error: UserError | OSError) -> None:
+    contact.tell(f"not yet kept in the shared store: {_task(note)}", error)
 
 
 def _task(note: Path) -> str:

@@ -12,9 +12,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import console, settings
 from ..errors import UserError
-from . import cas, digests, manifest, whole
+from . import cas, contact, digests, manifest, whole
 from .manifest import File, Manifest
 
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ LARGEST_MANIFEST = 64 << 20
 
 def fetch(stage: str, key: str) -> bool:
     """Bring a result into the local store; return whether it is there now, whole."""
-    found = address()
-    if not found:
+    found = contact.address()
+    if not found or not contact.answers():
         return False
     bucket_name, prefix = found
     try:
@@ -40,7 +39,7 @@ def fetch(stage: str, key: str) -> bool:
             new.write_bytes(content)
             _bring(bucket, prefix, _read(new, stage, key))
     except (UserError, OSError) as error:
-        console.say(f"   not restored from the shared store: {error}")
+        contact.tell("not restored from the shared store", error)
         return False
     return True
 
@@ -120,28 +119,3 @@ def _get(bucket: Bucket, name: str) -> bytes | None:
         finally:
             response.close()
             response.release_conn()
-
-
-def address() -> tuple[str, str] | None:
-    """Return bucket and prefix of the shared store, if the settings name one."""
-    bucket, _, prefix = settings.current().store_s3.removeprefix("s3://").partition("/")
-    prefix = prefix.strip("/")
-    return (bucket, f"{prefix}/" if prefix else "") if bucket else None
-
-
-def check() -> str:
-    """Ask for the bucket; return its address, or nothing where there is no shared store.
-
-    Raises:
-        UserError: it does not answer.
-    """
-    found = address()
-    if not found:
-        return ""
-    from ..s3.connection import connect, explained
-
-    bucket, prefix = found
-    with explained(bucket):
-        there = connect(quick=True).bucket_exists(bucket)
-        new = "" if there else ", a bucket that the first build makes"
-    return f"s3://{bucket}/{prefix}{new}"

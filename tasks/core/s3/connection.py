@@ -36,6 +36,11 @@ _REFUSALS = {
     429: "too many requests, try later",
 }
 
+
+class NoAnswer(UserError):
+    """Nobody there deals with us, however often we ask."""
+
+
 CURES = {
     "AccessDenied": "these credentials may not do that; ask for the right, or take others",
     "BadDigest": "bytes were damaged, on the way or on this disk; run it again",
@@ -57,7 +62,7 @@ def connect(*, quick: bool = False) -> Minio:
     """Return a client for the server of the settings.
 
     Args:
-        quick: a server that does not answer is soon given up.
+        quick: a server that does not answer is given up at once; a busy one is asked again.
 
     Raises:
         UserError: endpoint, keys or a proxy's variable are missing or wrong.
@@ -74,6 +79,7 @@ def connect(*, quick: bool = False) -> Minio:
             "MODELWRIGHT_S3_ACCESS_KEY and MODELWRIGHT_S3_SECRET_KEY: set both, in the environment "
             "or in .env"
         )
+    silent = 0 if quick else None
     proxy = None if proxy_bypass(address.netloc) else getproxies().get(address.scheme)
     pool = (_through(proxy) if proxy else urllib3.PoolManager)(
         maxsize=2 * WORKERS,
@@ -81,7 +87,12 @@ def connect(*, quick: bool = False) -> Minio:
         cert_reqs="CERT_REQUIRED",
         ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
         retries=urllib3.Retry(
-            total=0 if quick else 4, backoff_factor=0.3, status_forcelist=[500, 502, 503, 504]
+            total=4,
+            connect=silent,
+            read=silent,
+            other=silent,
+            backoff_factor=0.3,
+            status_forcelist=[500, 502, 503, 504],
         ),
     )
     return Client(
@@ -166,18 +177,29 @@ def explained(what: str) -> Iterator[None]:
         cure = _REFUSALS.get(status, "try later")
         raise UserError(f"{what} on {where}: the server answers {status}; {cure}") from None
     except urllib3.exceptions.HTTPError as error:
-        reason = getattr(error, "reason", None) or error
-        if "WRONG_VERSION_NUMBER" in str(reason):
-            raise UserError(
-                f"{where}: does not speak TLS; should MODELWRIGHT_S3_ENDPOINT begin with http://?"
-            ) from None
-        if isinstance(reason, urllib3.exceptions.SSLError):
-            raise UserError(
-                f"{where}: its certificate is not trusted here; name its CA's file in SSL_CERT_FILE"
-            ) from None
-        raise UserError(
-            f"{where}: no answer ({type(reason).__name__}); is MODELWRIGHT_S3_ENDPOINT right?"
-        ) from None
+        raise _unanswered(error, where) from None
+
+
+def _unanswered(error: urllib3.exceptions.HTTPError, where: str) -> UserError:
+    """Return what to say of a request that got no answer, or not all of it."""
+    from urllib3.exceptions import ProtocolError, ResponseError, SSLError
+
+    reason = getattr(error, "reason", None) or error
+    if "WRONG_VERSION_NUMBER" in str(reason):
+        return NoAnswer(
+            f"{where}: does not speak TLS; should MODELWRIGHT_S3_ENDPOINT begin with http://?"
+        )
+    if isinstance(reason, SSLError):
+        return NoAnswer(
+            f"{where}: its certificate is not trusted here; name its CA's file in SSL_CERT_FILE"
+        )
+    if isinstance(reason, ResponseError):
+        return NoAnswer(f"{where}: answers nothing but errors ({reason}); try later")
+    if isinstance(error, ProtocolError):
+        return UserError(f"{where}: an answer broke off in the middle; run it again")
+    return NoAnswer(
+        f"{where}: no answer ({type(reason).__name__}); is MODELWRIGHT_S3_ENDPOINT right?"
+    )
 
 
 def _said(error: S3Error) -> str:

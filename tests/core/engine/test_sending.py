@@ -4,39 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 from minio import Minio
 
-from tasks.core import settings
 from tasks.core.engine import cas, lock, manifest, sending, store
 from tasks.core.engine.manifest import Manifest
 from tasks.core.s3 import uploading
 from tasks.core.s3.buckets import Bucket
 from tests.conftest import Project
-from tests.core.engine.conftest import BUCKET
-from tests.services import faults
+from tests.core.engine.conftest import BUCKET, configure
 from tests.services.faults import Fault, Proxy
 
 PREFIX = "results/of/"
 LARGE = os.urandom(300_000)
-
-
-@pytest.fixture
-def proxy(team: Minio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy before the team's store, and settings that lead to it."""
-    upstream = settings.current().s3_endpoint.removeprefix("http://")
-    with faults.proxy(upstream) as made:
-        configure(monkeypatch, S3_ENDPOINT=f"http://{made.host}")
-        yield made
-
-
-def configure(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
-    for name, value in values.items():
-        monkeypatch.setenv(f"MODELWRIGHT_{name}", value)
-    settings.current.cache_clear()
 
 
 def kept(project: Project, stage: str, content: bytes = b"") -> Manifest:
@@ -155,7 +137,7 @@ def test_what_the_local_store_lost_is_not_tried_for_ever(
 def test_uploads_that_somebody_gave_up_are_taken_away(
     project: Project, team: Minio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept(project, "base")
+    team.make_bucket(BUCKET)
     for prefix in (PREFIX, "elsewhere/"):
         team._create_multipart_upload(BUCKET, f"{prefix}blobs/ab/lost", {})
     abort, at_once = Bucket.abort_unfinished, timedelta(seconds=-5)
@@ -165,6 +147,15 @@ def test_uploads_that_somebody_gave_up_are_taken_away(
 
     left = [abort(Bucket(BUCKET), prefix, at_once) for prefix in (PREFIX, "")]
     assert left == [0, 1], "the store's own, and no other's"
+
+
+def test_a_build_looks_once_for_uploads_that_somebody_gave_up(
+    project: Project, team: Minio, proxy: Proxy
+) -> None:
+    for stage in ("base", "merge"):
+        kept(project, stage)
+
+    assert sum("uploads=" in line for line in proxy.seen) == 1
 
 
 def test_while_another_build_sends_what_is_noted_each_sends_its_own_alone(

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from minio import Minio
 
-from tasks.core import paths, settings
+from tasks.core import paths
 from tasks.core.engine import cas, manifest, room, sending, shared, store
 from tasks.core.engine.manifest import Manifest
 from tests.conftest import Project
-from tests.core.engine.conftest import BUCKET
+from tests.core.engine.conftest import BUCKET, configure
+from tests.services.faults import Fault, Proxy
 
 WEIGHTS = {"model.safetensors": b"weights" * 1000, "sub/config.json": b"{}"}
 
@@ -41,12 +42,6 @@ def objects(client: Minio) -> list[str]:
 
 def replace(client: Minio, name: str, content: bytes) -> None:
     client.put_object(BUCKET, name, io.BytesIO(content), len(content))
-
-
-def test_the_bucket_is_asked_for(project: Project, team: Minio) -> None:
-    assert shared.check() == f"s3://{BUCKET}/results/of/, a bucket that the first build makes"
-    kept(project)
-    assert shared.check() == f"s3://{BUCKET}/results/of/"
 
 
 def test_a_colleagues_result_comes_back_byte_for_byte(project: Project, team: Minio) -> None:
@@ -145,8 +140,7 @@ def test_a_store_that_cannot_be_used_is_said_and_stops_nothing(
     value: str,
     said: str,
 ) -> None:
-    monkeypatch.setenv(f"MODELWRIGHT_{name}", value)
-    settings.current.cache_clear()
+    configure(monkeypatch, **{name: value})
 
     receipt = kept(project)
 
@@ -160,3 +154,15 @@ def test_a_store_that_cannot_be_used_is_said_and_stops_nothing(
 def test_without_a_shared_store_nobody_is_asked(project: Project) -> None:
     assert not shared.fetch("merge", f"sha256:{'a' * 64}")
     assert not (paths.build() / ".store").exists()
+
+
+def test_an_answer_that_breaks_off_costs_its_result_and_not_the_store(
+    project: Project, team: Minio, proxy: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receipt = kept(project)
+    half = {"Transfer-Encoding": "chunked"}
+    proxy.faults.append(Fault("^GET .*blobs/../", status=200, headers=half, body=b"9\r\nhalf"))
+
+    assert restored(receipt) is None
+    assert "an answer broke off in the middle" in capsys.readouterr().out
+    assert restored(receipt) is not None
