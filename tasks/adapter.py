@@ -175,14 +175,10 @@ def _write_config(folder: Path, settings: dict[str, Any]) -> None:
 def _take_in(recipe: Recipe, given: Adapter, folder: Path) -> Facts:
     """Bring a given adapter in; it must turn out to be a whole one."""
     source.fetch(recipe, given, "adapter", folder)
-    origin = source.local(recipe, given, "adapter") if given.path else given.label
-    try:
+    with source.named(recipe, given, "adapter", folder):
         _extract(recipe, folder)
         _unpickle(folder)
         return _facts(folder)
-    except UserError as error:
-        # The folder is gone by the time that people look.
-        raise UserError(str(error).replace(str(folder), str(origin))) from None
 
 
 def _extract(recipe: Recipe, folder: Path) -> None:

@@ -45,6 +45,6 @@ def run(recipe: Recipe, folder: Path) -> Facts:
     from .core.model import weights
 
     revision = source.fetch(recipe, recipe.base, "base", folder)
-    origin = source.local(recipe, recipe.base, "base") if recipe.base.path else folder
-    model = weights.inspect(origin)
+    with source.named(recipe, recipe.base, "base", folder):
+        model = weights.inspect(folder)
     return {"revision": revision, "architecture": model.architecture, "dtype": model.dtype}

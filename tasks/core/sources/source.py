@@ -7,7 +7,8 @@ it anew.  A key is computed from the lock and never asks a server.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -107,6 +108,17 @@ def fetch(recipe: Recipe, source: Source, at: str, folder: Path) -> str:
     else:
         _hub(source).fetch(source, found["commit"], found["files"], folder)
     return str(found["commit"])
+
+
+@contextmanager
+def named(recipe: Recipe, source: Source, at: str, folder: Path) -> Iterator[None]:
+    """Let errors name what the recipe does, not the folder that is filled: refused, it goes."""
+    # A URL's query may hold a key.
+    origin = local(recipe, source, at) if source.path else source.label.partition("?")[0]
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace(str(folder), str(origin))) from None
 
 
 def choose(source: Source, found: dict[str, Any]) -> dict[str, Any]:

@@ -137,6 +137,15 @@ def test_two_builds_at_once_may_take_different_files_from_one_archive(
     assert content(project.build / "second") == {"sub/b.jsonl": FILES["sub/b.jsonl"]}
 
 
+def test_what_is_wrong_with_a_model_is_told_of_the_url_s_file_without_its_key(
+    project: Project, served: Web
+) -> None:
+    packed = zipped({**model(), "model.safetensors": b"short"})
+    said = build_base(project, served, "m.zip?key=secret", packed)
+    assert said.startswith(f"{served.url}/m.zip/model.safetensors: byte 0: ")
+    assert "secret" not in said
+
+
 def test_a_base_is_taken_from_the_zip_that_our_own_stage_made(
     project: Project, served: Web, tmp_path: Path
 ) -> None:

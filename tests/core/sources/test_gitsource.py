@@ -65,6 +65,14 @@ def test_a_repository_over_http_comes_in_at_its_commit(
     assert lock(wanted)["commit"] == git.git(origin, "rev-parse", "HEAD")
 
 
+def test_what_is_wrong_with_a_model_is_told_of_the_repository_s_file(
+    project: Project, origin: Path
+) -> None:
+    git.repository(origin, {"model.safetensors": b"short"})
+    said = build(recipe(project, str(origin)))
+    assert said.startswith(f"{origin}/model.safetensors: byte 0: ")
+
+
 def test_a_repository_in_a_folder_comes_in(project: Project, origin: Path) -> None:
     for url in (str(origin), f"file://{origin}"):
         assert build(recipe(project, url)) == ""

@@ -29,6 +29,7 @@ from tasks.core.sources.sink import Sink
 from tests.conftest import Project
 from tests.core.model.test_checkpoint import saved, tensor
 from tests.services.hub import Fault, Hub
+from tests.test_base import POINTER
 
 RECIPE = "base: {hub: org/model}\n"
 
@@ -357,6 +358,26 @@ def test_a_name_that_is_refused_can_be_left_out(project: Project, hub: Hub, name
     text = f"base: {{hub: org/model, ignore: ['{name}']}}\n"
     assert build(project.recipe("m", text)) == ""
     assert name not in lock(project.recipe("m", text))["files"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("model.safetensors", b"\xff" * 40_000, "/model.safetensors: byte 0: the header"),
+        ("model.safetensors", POINTER, "/model.safetensors: a Git-LFS pointer"),
+        ("config.json", b"{}", "/config.json: names no architecture"),
+        ("config.json", None, ": no config.json"),
+    ],
+)
+def test_what_is_wrong_with_a_model_is_told_of_the_repository_s_file(
+    project: Project, hub: Hub, file: str, content: bytes | None, said: str
+) -> None:
+    """Not of the folder in which the stage worked, which is gone."""
+    files = {**model(), file: content}
+    hub.put("org/model", {name: held for name, held in files.items() if held is not None})
+    told = build(project.recipe("m", RECIPE))
+    assert told.startswith(f"org/model{said}")
+    assert ".base-" not in told
 
 
 def test_a_disk_that_is_too_small_is_told_before_the_start(
