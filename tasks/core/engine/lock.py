@@ -49,18 +49,27 @@ def among(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone(path: Path, waiting: str = "") -> Iterator[bool]:
-    """Hold a file's lock alone, if nobody else holds it; wait for that where we say for what."""
-    with _open(path) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not waiting:
-                yield False
+def alone(path: Path, waiting: str | None = None) -> Iterator[bool]:
+    """Hold a file's lock alone, and yield whether we do: nobody else may hold it.
+
+    Args:
+        waiting: for whom we wait, if we do; empty where nobody needs to be told.
+    """
+    while True:
+        with _open(path) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting is None:
+                    yield False
+                    return
+                if waiting:
+                    console.say(f"   waiting for {waiting}")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            # Who held it may have removed the file; others lock the new one.
+            if os.fstat(file.fileno()).st_nlink:
+                yield True
                 return
-            console.say(f"   waiting for {waiting}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield True
 
 
 def is_held(model: str, stage: str) -> bool:

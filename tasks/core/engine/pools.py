@@ -6,16 +6,15 @@ A device is a lock file in build/.pools/, so the kernel gives a dead build's dev
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import subprocess
 import time
 from collections.abc import Iterator
-from typing import IO
 
 from .. import console, paths, settings
 from ..errors import UserError
 from ..toolchains import torchbuild
+from . import lock
 
 # How the makers of devices call it.
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES")
@@ -75,7 +74,8 @@ def _wait_for(there: list[str], count: int, stack: contextlib.ExitStack) -> list
         with contextlib.ExitStack() as taken:
             free: list[str] = []
             for name in there:
-                if len(free) < count and _take(name, taken):
+                device = lock.alone(paths.build() / ".pools" / f"gpu-{name}")
+                if len(free) < count and taken.enter_context(device):
                     free.append(name)
             if len(free) == count:
                 stack.push(taken.pop_all().__exit__)
@@ -84,16 +84,3 @@ def _wait_for(there: list[str], count: int, stack: contextlib.ExitStack) -> list
             console.say(f"   waiting for {count} of {len(there)} devices")
             said = True
         time.sleep(0.2)
-
-
-def _take(name: str, stack: contextlib.ExitStack) -> bool:
-    folder = paths.build() / ".pools"
-    folder.mkdir(parents=True, exist_ok=True)
-    file: IO[str] = (folder / f"gpu-{name}").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return False
-    stack.enter_context(file)
-    return True

@@ -30,7 +30,7 @@ def collect(most: int, *, wait: bool = False) -> int:
     """
     if not folder().is_dir():
         return 0
-    with lock.alone(folder() / LOCK, "builds that use the store" if wait else "") as ours:
+    with lock.alone(folder() / LOCK, "builds that use the store" if wait else None) as ours:
         return sum(map(_drop, _unwanted(_choose(most)))) if ours else 0
 
 

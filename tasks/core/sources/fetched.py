@@ -5,17 +5,15 @@ Two recipes with one base share the copy, and a new revision fetches only what c
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 from .. import paths
-from ..engine import digests, manifest
+from ..engine import digests, lock, manifest
 from .sink import Hasher
 
 DAY = 86400
@@ -75,15 +73,11 @@ def is_whole(path: Path, size: int, digest: str) -> bool:
 @contextmanager
 def alone(target: Path) -> Iterator[None]:
     """Let one build fetch a file or a clone; another waits and finds it there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        with _beside(target, ".lock").open("w") as file:
-            if _is_ours(file):
-                # `collect` asks when this was last asked for.
-                os.utime(file.fileno())
-                yield
-                return
-        time.sleep(0.05)
+    path = _beside(target, ".lock")
+    with lock.alone(path, waiting=""):
+        # `collect` asks when this was last asked for.
+        os.utime(path)
+        yield
 
 
 def collect(now: float | None = None) -> int:
@@ -101,28 +95,19 @@ def collect(now: float | None = None) -> int:
 def _drop(path: Path, oldest: float) -> int:
     """Remove what nobody has asked for since; return the bytes that this freed."""
     name = path.name.removesuffix(".part").removesuffix(".copy")
-    lock, freed = _beside(path.with_name(name), ".lock"), 0
-    with lock.open("a") as file:
-        there = [each for each in (path, lock) if each.exists()]
-        if not _is_ours(file) or any(each.stat().st_mtime > oldest for each in there):
+    asked, freed = _beside(path.with_name(name), ".lock"), 0
+    with lock.alone(asked) as ours:
+        there = [each for each in (path, asked) if each.exists()]
+        if not ours or any(each.stat().st_mtime > oldest for each in there):
             return 0
         if path.is_dir():  # what a killed clone left
             freed = sum(each.lstat().st_size for each in manifest.walk(path))
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(path)
         elif path.exists():
             freed = path.stat().st_size
             path.unlink()
-        lock.unlink()
+        asked.unlink()
     return freed
-
-
-def _is_ours(file: TextIO) -> bool:
-    """Take a lock if nobody holds it, and nobody has removed its file meanwhile."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return os.fstat(file.fileno()).st_nlink > 0
 
 
 def _beside(target: Path, suffix: str) -> Path:

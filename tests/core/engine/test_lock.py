@@ -69,3 +69,31 @@ def test_the_lock_names_its_present_holder(project: Project) -> None:
     path.write_text("123456789")
     with lock.held("m", "base"):
         assert path.read_text() == str(os.getpid())
+
+
+def test_a_lock_that_is_held_alone_is_nobody_else_s_until_its_holder_is_dead(
+    project: Project,
+) -> None:
+    path = project.build / "m/locks/base"
+    with holder() as child:
+        with lock.alone(path) as ours:
+            assert not ours
+        child.kill()
+        child.wait()
+        with lock.alone(path) as ours, lock.alone(path) as another:
+            assert (ours, another) == (True, False)
+
+
+def test_who_waits_without_a_word_says_none(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with holder() as child:
+        release = threading.Timer(0.2, lambda: child.communicate("\n"))
+        release.start()
+        started = time.monotonic()
+        with lock.alone(project.build / "m/locks/base", waiting="") as ours:
+            waited = time.monotonic() - started
+        release.join()
+    assert ours
+    assert waited > 0.1
+    assert capsys.readouterr().out == ""
