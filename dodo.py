@@ -9,9 +9,9 @@ from tasks.core.toolchains import toolchain
 
 unheard.outlive_output()
 untouched.watch()
-RECIPES = pipeline.recipes(STAGES)
+RECIPES, BROKEN = pipeline.recipes(STAGES)
 DOIT_CONFIG = {
-    "default_tasks": pipeline.default(RECIPES),
+    "default_tasks": pipeline.default(RECIPES, BROKEN),
     "check_file_uptodate": memory.Checker,
     "reporter": reporter.Reporter,
     "par_type": "thread",

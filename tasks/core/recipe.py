@@ -189,20 +189,31 @@ def load(reserved: frozenset[str] = frozenset()) -> list[Recipe]:
     Raises:
         LoadError: every fault of every recipe, in one go.
     """
+    recipes, broken = survey(reserved)
+    if broken:
+        raise LoadError(fault for faults in broken.values() for fault in faults)
+    return recipes
+
+
+def survey(reserved: frozenset[str] = frozenset()) -> tuple[list[Recipe], dict[str, list[str]]]:
+    """Return the recipes that can be read, as `load` does, and the faults of the others by name.
+
+    Raises:
+        LoadError: there is no folder of recipes.
+    """
     place, before = folder(), readbefore.recall()
     recipes: dict[readbefore.Given, Recipe] = {}
-    faults = []
+    broken: dict[str, list[str]] = {}
     for path in sorted((*place.glob("[!.]*.yaml"), *place.glob("[!.]*.yml"))):
         try:
             given = path, textfile.read(path), reserved
             recipes[given] = before.get(given) or _read(*given)
         except LoadError as error:
-            faults.append(str(error))
-    if faults:
-        raise LoadError(faults)
+            broken.setdefault(path.stem, []).extend(str(error).splitlines())
     if recipes.keys() != before.keys():
         readbefore.keep(recipes)
-    return list(recipes.values())
+    # Of m.yaml and m.yml nobody knows which one is meant.
+    return [recipe for recipe in recipes.values() if recipe.name not in broken], broken
 
 
 def folder() -> Path:

@@ -165,10 +165,12 @@ def test_a_program_that_nothing_asks_for_is_no_fault(
 
 
 def test_a_broken_recipe_or_setting_is_a_finding_and_hides_no_other(
-    bare: Project, monkeypatch: pytest.MonkeyPatch
+    bare: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    program(tmp_path, "docker", "raise SystemExit('no daemon')")
     (bare.recipes / "m.yaml").write_text("base: [\n")
-    assert found()["recipes"].state == doctor.WRONG
+    seen = found()
+    assert (seen["recipes"].state, seen["Docker"].state) == (doctor.WRONG, doctor.NONE)
     use(monkeypatch, registrie="x")
     seen = found()
     assert "MODELWRIGHT_REGISTRIE: unknown setting" in seen["settings"].what

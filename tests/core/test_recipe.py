@@ -84,7 +84,7 @@ def test_a_registry_s_name_is_a_model_s(project: Project, name: str) -> None:
 @pytest.mark.parametrize("name", ["merge", "list", "toolchain", "run"])
 def test_a_stage_or_command_names_no_model(tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.yaml").write_text(BASE)
-    done = doit("list", build=tmp_path / "build", recipes=tmp_path)
+    done = doit("plan", build=tmp_path / "build", recipes=tmp_path)
     assert done.returncode == 3
     assert f"'{name}' is the name of a stage or a command" in done.stderr
 

@@ -60,9 +60,8 @@ def _quietly(kind: type[BaseException], error: BaseException, trace: TracebackTy
 
 def no_task(word: str, names: Sequence[str]) -> LoadError:
     """Return what to say of a word that is no task, or, to who begins, of there being no recipe."""
-    guess = nearest(word, names)
-    if not guess and not any(name.startswith("base:") for name in names):
-        folder = paths.expand(settings.current().recipes)
+    guess, folder = nearest(word, names), paths.expand(settings.current().recipes)
+    if not guess and not any(folder.glob("[!.]*.y*ml")):
         return LoadError([f"{folder}: no recipe yet; write one by `doit new MODEL --base REPO`"])
     guess = guess or "; `doit list --all` shows all"
     return LoadError([f"'{word}' is no task{guess}"])

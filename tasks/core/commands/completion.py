@@ -97,12 +97,14 @@ class Completion(AnyOrder, Command):  # type: ignore[misc]  # doit is untyped
                 yield f"--{option.long}", " ".join(option.help.split()).partition("[")[0].strip()
 
     def _tasks(self) -> Found:
-        """Yield tasks; none while a recipe is wrong, which the next command will say."""
+        """Yield tasks; none while a setting is wrong, which the next command will say."""
         try:
             self.loader.setup({"dodoFile": "dodo.py", "cwdPath": None, "seek_file": False})
             self.loader.load_doit_config()
             for task in self.loader.load_tasks(self, []):
                 yield task.name, task.doc or ""
+            for name in self.loader.broken:
+                yield name, "a recipe that cannot be read"
         except LoadError:
             return
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from doit.cmd_list import List as DoitList
@@ -60,10 +61,12 @@ class List(AnyOrder, DoitList):  # type: ignore[misc]  # doit is untyped
         shown = [task for task in found if private or not task.name.startswith("_")]
         shown = sorted(shown) if sort == "name" else shown
         states = _states(self.task_list, shown) if status else {}
+        told = [_told(task, states) for task in shown]
+        told += [] if pos_args else _broken(self.loader.broken)
         if json:
-            terminal.write_json([_told(task, states) for task in shown])
+            terminal.write_json(told)
         else:
-            terminal.write(_lines(shown, states, quiet=quiet, status=status))
+            terminal.write(_lines(told, quiet=quiet, status=status))
         return 0
 
 
@@ -80,16 +83,21 @@ def _told(task: Any, states: Mapping[str, str]) -> dict[str, Any]:
     return {**about, "state": states[task.name]} if task.name in states else about
 
 
-def _lines(
-    tasks: Sequence[Any], states: Mapping[str, str], *, quiet: bool, status: bool
-) -> list[str]:
+def _broken(found: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]]:
+    """Yield the models whose recipes cannot be read; of which stages they are, nobody can tell."""
+    for name, faults in found.items():
+        doc = f"cannot be read; `doit info {shlex.quote(name)}` says why"
+        yield {"task": name, "doc": doc, "stage": None, "model": name, "faults": list(faults)}
+
+
+def _lines(told: Sequence[Mapping[str, Any]], *, quiet: bool, status: bool) -> list[str]:
     rows = [
         (
-            *([_painted(states.get(task.name, ""))] if status else []),
-            task.name,
-            *([] if quiet else [task.doc or ""]),
+            *([_painted(about.get("state", ""))] if status else []),
+            about["task"],
+            *([] if quiet else [about["doc"] or ""]),
         )
-        for task in tasks
+        for about in told
     ]
     return terminal.table(rows, gap=3)
 

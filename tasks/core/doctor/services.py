@@ -29,7 +29,8 @@ def docker() -> str:
 def asks_for_docker() -> bool:
     """Return whether a setting or a recipe needs an engine."""
     found = settings.current()
-    built = any(one.image and one.image.builder == "docker" for one in recipe.load())
+    recipes, _ = recipe.survey()
+    built = any(one.image and one.image.builder == "docker" for one in recipes)
     return built or found.serve_run == "docker" or bool(found.fastgpt_dir)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from doit.exceptions import TaskFailed
 
 from .. import console, paths, settings
 from ..errors import LoadError, UserError, nearest, reason
-from ..recipe import Recipe, load
+from ..recipe import Recipe, survey
 from ..training import checkpoints
 from . import stage
 from .stage import Stage, TaskDict
@@ -21,28 +21,38 @@ COMMANDS = (
     "plan report reset-dep run ship strace tabcompletion test toolchain unship update why"
 ).split()
 
+# Tasks that there are of each model beside its stages.
+OF_MODELS = ("ship", "unship", "update")
+
 
 def reserved(stages: Mapping[str, Stage]) -> frozenset[str]:
     """Return the names that no model may have."""
     return frozenset([*stages, *COMMANDS, "index.html", "ledger.jsonl"])
 
 
-def recipes(stages: Mapping[str, Stage]) -> list[Recipe]:
+def recipes(stages: Mapping[str, Stage]) -> tuple[list[Recipe], dict[str, list[str]]]:
     """Return all recipes as this run is to have them: the command line has the last word.
 
+    Returns:
+        Those that can be read, and the faults of the others by name.
+
     Raises:
-        LoadError: every fault of every recipe, or of the command line.
+        LoadError: every fault of the command line.
     """
-    return checkpoints.override(load(reserved=reserved(stages)))
+    found, broken = survey(reserved(stages))
+    return checkpoints.override(found), broken
 
 
-def default(recipes: Sequence[Recipe]) -> list[str]:
+def default(recipes: Sequence[Recipe], broken: Iterable[str] = ()) -> list[str]:
     """Return what plain `doit` builds: the model that the settings name, else the first there is.
+
+    Args:
+        broken: names of models whose recipes cannot be read; a command that is about one says so.
 
     Raises:
         LoadError: the settings name a model that there is not.
     """
-    found, names = settings.current(), [recipe.name for recipe in recipes]
+    found, names = settings.current(), [*(recipe.name for recipe in recipes), *broken]
     if found.default in names or not names:
         return [found.default]
     if "default" in found.sources:

@@ -39,6 +39,8 @@ _named: set[str] = set()
 _since = 0
 # Whether this process asked a server or another program, whose answers can change unseen.
 _asked = False
+# Whether it said more than what will be said again.
+_warned = False
 
 
 def main() -> None:
@@ -80,6 +82,12 @@ def saw(path: str | os.PathLike[str]) -> None:
         _named.add(os.path.abspath(path))  # noqa: PTH100  # pathlib's is ten times slower
 
 
+def not_noted() -> None:
+    """Keep nothing of this run: what it warned of is to be said each time."""
+    global _warned
+    _warned = True
+
+
 def _hear(event: str, arguments: Sequence[Any]) -> None:
     """Note files opened for reading and folders listed; descriptors have been opened before."""
     global _asked
@@ -96,7 +104,7 @@ def _hear(event: str, arguments: Sequence[Any]) -> None:
 def note(words: Sequence[str], said: str) -> None:
     """Keep what a run of `doit WORDS` has seen and said, all of its tasks being fresh."""
     told = any(word[:1] == "-" or "=" in word for word in words)
-    if told or _asked or not _since or not NOTES.parent.is_dir():
+    if told or _asked or _warned or not _since or not NOTES.parent.is_dir():
         return
     states = {path: _state(path) for path in sorted({*_looked_at()})}
     if any(state and max(state[3:]) > _since - TICK_NS for state in states.values()):

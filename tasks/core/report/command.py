@@ -30,7 +30,7 @@ class Report(DoitCmdBase):  # type: ignore[misc]  # doit is untyped
             for name in self._asked(recipes):
                 if (paths.build() / name).is_dir():
                     console.say(str(page.write(told_of(recipes[name]), recipes[name])))
-            console.say(str(index.write(told_of, list(recipes.values()))))
+            console.say(str(index.write(told_of, list(recipes.values()), self.loader.broken)))
         except (UserError, OSError) as error:
             raise LoadError([reason(error, paths.build())]) from None
         return 0

@@ -48,7 +48,7 @@ def program(tmp_path: Path) -> Path:
 
 def next_words(project: Project, line: str) -> list[str]:
     done = doit("completion", "--line", line, build=project.build, recipes=project.recipes)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     return [each.split("\t")[0] for each in done.stdout.splitlines()]
 
 
@@ -79,11 +79,12 @@ def test_a_line_is_completed_with_what_may_follow(
     assert next_words(model, line) == words
 
 
-def test_a_broken_recipe_leaves_the_commands(model: Project) -> None:
+def test_a_broken_recipe_leaves_all_other_words_and_is_one(model: Project) -> None:
     (model.recipes / "broken.yaml").write_text("bas: x")
 
     assert next_words(model, "doit wh") == ["why"]
-    assert next_words(model, "doit base:") == []
+    assert next_words(model, "doit base:") == ["base:m"]
+    assert next_words(model, "doit info bro") == ["broken"]
 
 
 def test_every_command_is_completed_with_what_it_means(project: Project) -> None:

@@ -39,21 +39,30 @@ def fresh(project: Project, monkeypatch: pytest.MonkeyPatch, notes: Path) -> Pro
     return project
 
 
-def look(notes: Path) -> subprocess.CompletedProcess[str]:
+def look(notes: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run doit, with its notes in the test's folder."""
     program = (
         "import sys; from pathlib import Path; from tasks.core.engine import untouched; "
         f"untouched.NOTES = Path({str(notes)!r}); "
-        "from doit.__main__ import main; sys.argv = ['doit']; sys.exit(main())"
+        "from doit.__main__ import main; sys.argv[0] = 'doit'; sys.exit(main())"
     )
     return subprocess.run(
-        [sys.executable, "-c", program], cwd=paths.ROOT, capture_output=True, text=True
+        [sys.executable, "-c", program, *words], cwd=paths.ROOT, capture_output=True, text=True
     )
 
 
 def test_what_nobody_touched_is_said_again(fresh: Project, notes: Path) -> None:
     seen = look(notes)
     assert untouched.recall([]) == seen.stdout != ""
+
+
+def test_a_warning_is_said_each_time(fresh: Project, notes: Path) -> None:
+    (fresh.recipes / "typo.yaml").write_text("trian: {}\n")
+    assert "typo.yaml:1: base: missing" in look(notes, "m").stderr
+    assert untouched.recall(["m"]) is None
+    (fresh.recipes / "typo.yaml").unlink()
+    assert look(notes, "m").stderr == ""
+    assert untouched.recall(["m"]) is not None
 
 
 def test_another_command_is_another_question(fresh: Project, notes: Path) -> None:
