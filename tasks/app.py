@@ -15,8 +15,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import gateway, serve
+from . import base, gateway, serve
 from .core import console, paths, pins, settings
+from .core.engine import stage
 from .core.engine.journal import Journal
 from .core.engine.manifest import Manifest
 from .core.engine.stage import Facts, TaskDict
@@ -114,13 +115,29 @@ def update(recipe: Recipe) -> None:
     pins.update(recipe, composefile.IMAGES.values())
 
 
+def check(recipe: Recipe) -> None:
+    """Refuse an address that is none and an entry that the model could not keep, before all else.
+
+    How long the context of a base is that is not here yet, only `run` knows.
+    """
+    from .core.serving import serving
+    from .core.web.address import address
+
+    found = settings.current()
+    if found.fastgpt_endpoint:
+        address(found.fastgpt_endpoint, found.where("fastgpt_endpoint"))
+    if recipe.base.path or stage.is_fresh("base", base, recipe):
+        _judge(recipe, values(recipe), serving.context_length(recipe))
+    elif present(recipe.app).fastgpt.maxContext:
+        _judge(recipe, values(recipe), recipe.serve.context_length if recipe.serve else None)
+
+
 def run(recipe: Recipe, folder: Path) -> Facts:
-    from .core.fastgpt import configtext, entry, passwords
+    from .core.fastgpt import configtext, passwords
     from .core.serving import serving
 
     made = values(recipe)
-    if wrong := entry.faults(recipe, made, serving.context_length(recipe)):
-        raise UserError("\n".join(wrong))
+    _judge(recipe, made, serving.context_length(recipe))
     images = composefile.images(recipe)
     text = composefile.text(images)
     pins.mention(recipe, images.values())
@@ -149,6 +166,13 @@ def undo(recipe: Recipe, receipt: Manifest | None) -> list[str]:
 
     with home.at(paths.log(recipe.name, "app")) as there, there.held():
         return there.take_back(_journal(recipe))
+
+
+def _judge(recipe: Recipe, made: dict[str, Any], limit: int | None) -> None:
+    from .core.fastgpt import entry
+
+    if wrong := entry.faults(recipe, made, limit):
+        raise UserError("\n".join(wrong))
 
 
 def _give(recipe: Recipe, made: dict[str, Any]) -> dict[str, Any]:

@@ -644,7 +644,9 @@ def test_ctrl_c_ends_a_push_that_waits_for_its_registry(
             assert pushing.wait(3) == 130
         finally:
             pushing.kill()
-    assert "   push:m stopped; run doit again to go on\n" in log.read_text()
+    text = log.read_text()
+    assert "   push:m stopped; run doit again to go on\n" in text
+    assert text.splitlines()[-1].endswith(", 1 stopped")
     assert not list((project.build / "m").glob(".push*"))
 
 

@@ -22,6 +22,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit is untyped
         super().__init__(sys.stdout if outstream is sys.__stdout__ else outstream, options)
         self.started = time.monotonic()
         self.ran = 0
+        self.running: set[str] = set()
         self.said = ""
 
     def write(self, text: str) -> None:
@@ -32,7 +33,22 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit is untyped
     def execute_task(self, task: Any) -> None:
         """Note a task that starts."""
         super().execute_task(task)
-        self.ran += bool(task.actions)
+        if task.actions:
+            self.running.add(task.name)
+
+    def add_success(self, task: Any) -> None:
+        """Note a task that ends well."""
+        super().add_success(task)
+        self._end(task)
+
+    def add_failure(self, task: Any, fail: Any) -> None:
+        """Note a task that fails, or could not begin."""
+        super().add_failure(task, fail)
+        self._end(task)
+
+    def _end(self, task: Any) -> None:
+        self.ran += task.name in self.running
+        self.running.discard(task.name)
 
     def _write_failure(self, result: Any, write_exception: bool = True) -> None:
         fail = result["exception"]
@@ -46,7 +62,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit is untyped
         """Say what the run came to."""
         for message in self.runtime_errors:
             sys.stderr.write(f"ERROR: {message}\n")
-        if self.ran:
+        if self.ran or self.running:
             plural = "s" if self.ran != 1 else ""
             took = console.duration(time.monotonic() - self.started)
             self.write(f"{self.ran} task{plural} ran in {took}{self._outcome()}\n")
@@ -54,7 +70,8 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit is untyped
             untouched.note(sys.argv[1:], self.said)
 
     def _outcome(self) -> str:
-        """Return how many tasks failed, and how many waited for one that did."""
+        """Return how many tasks failed, waited for one that did, or were stopped."""
         kept = sum(f["exception"].get_name() == "UnmetDependency" for f in self.failures)
         failed = len(self.failures) - kept
-        return f", {failed} failed" * bool(failed) + f", {kept} could not begin" * bool(kept)
+        counts = {"failed": failed, "could not begin": kept, "stopped": len(self.running)}
+        return "".join(f", {count} {what}" for what, count in counts.items() if count)

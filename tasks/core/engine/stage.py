@@ -49,7 +49,8 @@ class Stage(Protocol):
     # something of use without the setting that it `lacks`.
     #
     # More functions are optional.  `forecast(recipe)` tells the content beforehand.
-    # `check(recipe)` refuses a file of the recipe's that is broken, before anything runs.
+    # `check(recipe)` refuses what cannot be right in recipe, its files or settings, before anything
+    # runs.
     # `reuses(recipe)` says what of a run's work is done already, so that its usual time misleads.
     # `goes_on(recipe, folder)` says from where a killed run goes on that left its scratch folder.
     # `settle(recipe)` writes into the recipe's lock what a moving name stands for, before the
