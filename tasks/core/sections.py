@@ -376,7 +376,7 @@ class FastGPT(Section):
     maxResponse: Natural | None = None  # as maxContext
     quoteMaxToken: Natural | None = None  # as maxContext
     maxTemperature: Annotated[Real, Field(ge=0)] = 1.2
-    charsPointsPrice: Annotated[Real, Field(ge=0)] = 0
+    charsPointsPrice: Annotated[Real, Field(ge=0)] = 0.0
     censor: bool = False
     vision: bool | None = None  # the architecture's
     datasetProcess: bool = False

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
+from tasks.core import sections
 from tasks.core.sections import (
     Adapter,
     App,
@@ -99,6 +100,19 @@ def test_a_repository_is_refused_in_words() -> None:
 def test_what_is_silent_is_a_key_of_train_and_has_a_default() -> None:
     for name in Train.silent:
         assert not Train.model_fields[name].is_required()
+
+
+def test_a_default_is_spelt_as_the_same_number_read_from_a_recipe() -> None:
+    """`0` is read as 0.0, which is other JSON: keys would differ for those who write it out."""
+    parts = [each for each in vars(sections).values() if isinstance(each, type)]
+    whole = [
+        f"{part.__name__}.{name}"
+        for part in parts
+        if issubclass(part, Section)
+        for name, field in part.model_fields.items()
+        if float in (field.annotation, *get_args(field.annotation)) and type(field.default) is int
+    ]
+    assert not whole
 
 
 def test_the_prompt_templates_are_all_of_xtuner_s(xtuner: str) -> None:
