@@ -12,15 +12,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tasks import app
+from tasks import STAGES, app, base
 from tasks.core import paths, pins, settings
-from tasks.core.engine import manifest
+from tasks.core.commands import missing
+from tasks.core.engine import inputs, manifest
 from tasks.core.errors import UserError
 from tasks.core.fastgpt import (
     client,
@@ -305,6 +307,74 @@ def test_every_value_that_the_model_cannot_keep_is_named(project: Project) -> No
         f"{at}.maxContext: 4096 is more than the 2048 tokens that base takes; give it 2048 or less",
         f"{at}: JSON has no .inf and no .nan; give a number",
     ]
+
+
+def told(recipe: Recipe) -> list[str]:
+    """Return what is told before anything runs, without where and what to do."""
+    faults = "\n".join(missing.faults([("app", STAGES["app"], recipe)])).splitlines()
+    return [line.partition("app.fastgpt.")[2].partition(";")[0] for line in faults]
+
+
+def fetched(project: Project) -> Path:
+    """Publish the base of another recipe, which takes 2048 tokens."""
+    text = json.dumps({"max_position_embeddings": 2048})
+    return project.result("m", "base", {"config.json": text.encode()})
+
+
+TOO_MUCH = "maxContext: 4096 is more than the 2048 tokens that {} takes"
+
+
+def test_what_the_model_cannot_keep_is_told_before_anything_runs(project: Project) -> None:
+    with_base(project, {"max_position_embeddings": 2048})
+    text = "base: {path: base}\nserve: {}\napp: {fastgpt: {maxContext: 4096}}\n"
+    assert told(project.recipe("m", text)) == [TOO_MUCH.format("base")]
+
+
+def from_afar(project: Project, entry: str, served: str = "") -> Recipe:
+    """Return a recipe whose base has to be fetched."""
+    text = f"base: {{http: https://host/m.zip, digest: sha256:{64 * 'a'}}}\n{served}"
+    return project.recipe("m", f"{text}app: {{fastgpt: {{{entry}}}}}\n")
+
+
+def test_a_base_that_was_fetched_is_held_against_at_once(project: Project) -> None:
+    recipe = from_afar(project, "maxContext: 4096")
+    place, given = fetched(project), inputs.gather(base, recipe)
+    receipt = manifest.read(place / manifest.NAME)
+    assert receipt
+    manifest.write(replace(receipt, inputs=given, key=manifest.key_of("base", given)), place)
+    assert told(recipe) == [TOO_MUCH.format("https://host/m.zip")]
+
+
+def test_the_base_of_before_says_nothing_of_the_next_one(project: Project) -> None:
+    """It would keep the next one from ever being fetched."""
+    recipe = from_afar(project, "maxContext: 4096")
+    fetched(project)
+    assert told(recipe) == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "served", "faults"),
+    [
+        ("", "", []),
+        ("maxResponse: 9000", "", []),  # the model may take more than the document's 8000
+        ("maxResponse: 9000", "serve: {context_length: 8000}\n", []),
+        ("maxContext: 9000", "", []),
+        (
+            "maxContext: 8000, maxResponse: 9000",
+            "",
+            ["maxResponse: 9000 is more than maxContext"],
+        ),
+        (
+            "maxContext: 4096",
+            "serve: {context_length: 2048}\n",
+            [TOO_MUCH.format("https://host/m.zip")],
+        ),
+    ],
+)
+def test_of_a_base_that_is_to_be_fetched_only_what_is_sure_is_told(
+    project: Project, entry: str, served: str, faults: list[str]
+) -> None:
+    assert told(from_afar(project, entry, served)) == faults
 
 
 def test_values_at_their_limits_are_fine(project: Project) -> None:
