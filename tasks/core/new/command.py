@@ -61,6 +61,10 @@ class New(AnyOrder, Command):  # type: ignore[misc]  # doit is untyped
         JSON,
     )
 
+    def parse_execute(self, words: list[str]) -> Any:
+        """Run on the words as typed: doit drops an address with `=`, as if it set a variable."""
+        return super().parse_execute(sys.argv[sys.argv.index(self.name) + 1 :])
+
     def execute(self, opt_values: dict[str, Any], pos_args: list[str]) -> int:
         """Write the recipe; doit calls this."""
         base, data = opt_values["base"], opt_values["data"]

@@ -58,7 +58,8 @@ def origin(word: str, file: Path, part: str) -> Origin:
     if word.startswith("modelscope:"):
         return Origin("modelscope", word.removeprefix("modelscope:"))
     if "://" in word or word.endswith(".git"):
-        is_archive = word.startswith("http") and word.endswith(archives.SUFFIXES)
+        path, _, _ = word.partition("?")
+        is_archive = word.startswith("http") and path.endswith(archives.SUFFIXES)
         return Origin("http" if is_archive else "git", word)
     # By its name, as a shell goes there.
     folder = Path(os.path.abspath(Path(os.environ.get(FROM, ""), paths.expand(word))))  # noqa: PTH100

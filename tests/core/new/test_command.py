@@ -324,6 +324,7 @@ HUB, SCOPE = "https://huggingface.co", "https://www.modelscope.cn"
         ("git@git.local:a/b.git", "data", ("git", "git@git.local:a/b.git", "")),
         ("https://a.local/m.tar.gz", "base", ("http", "https://a.local/m.tar.gz", "")),
         ("http://a.local/m.zip", "data", ("http", "http://a.local/m.zip", "")),
+        ("http://a.local/m.zip?v=2", "data", ("http", "http://a.local/m.zip?v=2", "")),
     ],
 )
 def test_an_address_is_what_people_mean_by_it(
@@ -347,6 +348,24 @@ def test_an_address_is_what_people_mean_by_it(
 def test_a_page_of_anything_else_is_refused(word: str, part: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         origins.origin(word, Path("m.yaml"), part)
+
+
+@pytest.mark.parametrize("joint", [" ", "="])
+def test_an_address_with_an_equals_sign_is_no_variable_of_doit_s(
+    project: Project, joint: str
+) -> None:
+    urls = [f"https://a.local/{part}.zip?x=y" for part in ("base", "data")]
+    words = f"--base{joint}{urls[0]} m --offline --data{joint}{urls[1]}".split()
+    done = new(project, *words)
+    assert done.returncode == 0, done.stderr
+    found = written(project, "m")
+    assert [found[part]["http"] for part in ("base", "data")] == urls
+
+
+def test_a_variable_is_no_model(project: Project) -> None:
+    done = new(project, "m", "checkpoint=3", "--base", "a/b", "--offline")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "Give it one name" in done.stderr
 
 
 def test_an_archive_gives_a_recipe_whose_digest_is_to_decide(project: Project) -> None:
