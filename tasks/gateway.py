@@ -66,6 +66,14 @@ def lacks(recipe: Recipe) -> str:
     return "" if settings.current().gateway_endpoint else "MODELWRIGHT_GATEWAY_ENDPOINT"
 
 
+def check(recipe: Recipe) -> None:
+    """Refuse addresses that are none, before a model is made for them."""
+    found = settings.current()
+    address(found.gateway_endpoint, found.where("gateway_endpoint"))
+    if found.gateway_upstream:
+        address(found.gateway_upstream, found.where("gateway_upstream"))
+
+
 def name(recipe: Recipe) -> str:
     """Return what the channel is called."""
     return present(recipe.gateway).name or recipe.name

@@ -50,6 +50,11 @@ def lacks(recipe: Recipe) -> str:
     return "" if settings.current().registry else "MODELWRIGHT_REGISTRY"
 
 
+def check(recipe: Recipe) -> None:
+    """Refuse a registry that is none, before an image is built for it."""
+    target(recipe)
+
+
 def place(recipe: Recipe) -> str:
     """Return the image's name in the registry of the settings."""
     registry, image = settings.current().registry.strip("/"), present(recipe.image)

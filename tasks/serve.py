@@ -58,6 +58,11 @@ def settle(recipe: Recipe) -> None:
         identity.settle(recipe)
 
 
+def check(recipe: Recipe) -> None:
+    """Refuse an address of a server that is none, before a model is made for it."""
+    endpoint(recipe)
+
+
 def backend(recipe: Recipe) -> Any:
     """Return the module that knows what serves the model."""
     return _backend(present(recipe.serve).by)

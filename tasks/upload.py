@@ -79,6 +79,13 @@ def lacks(recipe: Recipe) -> str:
     return "" if settings.current().s3_endpoint else "MODELWRIGHT_S3_ENDPOINT"
 
 
+def check(recipe: Recipe) -> None:
+    """Refuse an address or keys that are none, before a model is made for them."""
+    from .core.s3 import connection
+
+    connection.connect()
+
+
 def root(recipe: Recipe) -> str:
     """Return what the names of all objects of the model begin with."""
     return f"{present(recipe.upload).prefix}/{recipe.name}/".lstrip("/")

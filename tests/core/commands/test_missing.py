@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks import STAGES
-from tasks.core import paths
+from tasks.core import paths, settings
 from tasks.core.commands import missing
 from tasks.core.recipe import Recipe
 from tests.conftest import Project, doit
@@ -59,8 +59,7 @@ def test_nothing_runs_where_something_is_missing(project: Project, recipe: Recip
 def test_prompts_that_nobody_can_be_asked_are_told_before_anything_runs(
     project: Project, recipe: Recipe
 ) -> None:
-    text = '{"messages": [{"role": "user", "content": "Hi"}]}\n{\n'
-    (project.recipes / "m/promts.jsonl").write_text(text)
+    (project.recipes / "m/promts.jsonl").write_text(PROMPT + "{\n")
     for stage in ("evaluate", "select"):
         [fault] = faults(recipe, "base", stage)
         assert fault.startswith(f"{project.recipes}/m/promts.jsonl:2: no prompt (")
@@ -81,6 +80,7 @@ def test_every_task_that_is_named_runs(project: Project, recipe: Recipe) -> None
     assert paths.manifest("m", "report").exists()
 
 
+PROMPT = '{"messages": [{"role": "user", "content": "Hi"}]}\n'
 OUTWARD = """
 base: {path: base}
 image: {base: scratch, repository: a/b}
@@ -88,6 +88,7 @@ upload: {bucket: llms}
 serve: {}
 gateway: {}
 app: {fastgpt: {}}
+evaluate: {prompts: prompts.jsonl, served: {tuned: m}}
 """
 
 
@@ -103,6 +104,36 @@ def test_a_stage_that_cannot_do_without_a_setting_misses_it_before_anything_runs
     assert done.returncode == 3
     assert f"{stage}: MODELWRIGHT_{setting} is not set; give it as docs/settings.md" in done.stderr
     assert not (project.build / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "setting", "value", "said"),
+    [
+        ("push", "REGISTRY", "http://registry.local", "should be host[:port][/prefix]"),
+        ("upload", "S3_ENDPOINT", "s3.local:9000", "should be the address of an S3 server"),
+        ("serve", "XINFERENCE_ENDPOINT", "xinference:9997", "no address of a server"),
+        ("gateway", "GATEWAY_ENDPOINT", "gateway:3001", "no address of a server"),
+        ("gateway", "GATEWAY_UPSTREAM", "model:9997", "no address of a server"),
+        ("app", "FASTGPT_ENDPOINT", "fastgpt:3000", "no address of a server"),
+        ("evaluate", "EVALUATE_ENDPOINT", "model:8000/v1", "no address of a server"),
+    ],
+)
+def test_a_setting_that_is_no_address_is_told_before_anything_runs(
+    project: Project,
+    recipe: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    setting: str,
+    value: str,
+    said: str,
+) -> None:
+    monkeypatch.setenv("MODELWRIGHT_GATEWAY_ENDPOINT", "http://gateway:3001")
+    monkeypatch.setenv(f"MODELWRIGHT_{setting}", value)
+    settings.current.cache_clear()
+    (project.recipes / "m/prompts.jsonl").write_text(PROMPT)
+    [fault] = faults(project.recipe("m", OUTWARD), stage)
+    assert fault.startswith(f"MODELWRIGHT_{setting}: ")
+    assert said in fault
 
 
 def test_what_does_without_a_setting_or_asks_for_none_misses_none(
