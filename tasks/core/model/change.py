@@ -56,10 +56,10 @@ class Change:
             before = self._read(first, last)
         factor = self._factor(first, last, before)
         small = True
-        for rows, columns, block in self._tiles(first, before):
+        for rows, columns, block, spare in self._tiles(first, before):
             if factor is not None:
                 block *= factor[rows, columns]
-            small &= rounding.narrow(block, self.base.dtype, merged[rows, columns])
+            small &= rounding.narrow(block, self.base.dtype, merged[rows, columns], spare)
         if not small:
             check_sound(room, self.base, first, last, self.factors.a)
 
@@ -67,24 +67,34 @@ class Change:
         found = rounding.bits(read(self.start, first, last), self.start.dtype)
         return found.reshape(last - first, -1)
 
-    def _tiles(self, first: int, before: Bits) -> Iterator[tuple[slice, slice, Floats]]:
-        """Yield the sum in tiles, each with its place among the rows that were read."""
-        a, b = floats(self.factors.a), floats(self.factors.b)
+    def _tiles(self, first: int, before: Bits) -> Iterator[tuple[slice, slice, Floats, Floats]]:
+        """Yield the sum in tiles, each with its place among the rows, and as much spare memory."""
         height, width = before.shape
+        left, right, scale = self._parts(first, height)
         step = min(width, max(NARROWEST, TILE // height))
         room = np.empty((2, height * step), np.float32)
-        for left in range(0, width, step):
-            rows, columns = slice(0, height), slice(left, min(left + step, width))
+        for start in range(0, width, step):
+            rows, columns = slice(0, height), slice(start, min(start + step, width))
             tile = before[:, columns]
             weight, delta = (part[: tile.size].reshape(tile.shape) for part in room)
             rounding.widen(tile, self.start.dtype, weight)
-            if self.across:
-                np.matmul(a[:, first : first + height].T, b[columns].T, out=delta)
-            else:
-                np.matmul(b[first : first + height], a[:, columns], out=delta)
-            delta *= np.float32(self.scale)
+            np.matmul(left, right[:, columns], out=delta)
+            if scale != 1:
+                delta *= scale
             weight += delta
-            yield rows, columns, weight
+            yield rows, columns, weight, delta
+
+    def _parts(self, first: int, height: int) -> tuple[Floats, Floats, np.float32]:
+        """Return whose product some rows of the change are, and what it is still scaled by.
+
+        A power of two is exact wherever it is multiplied, and costs least before the product.
+        """
+        a, b, scale = floats(self.factors.a), floats(self.factors.b), np.float32(self.scale)
+        left, right = (a.T, b.T) if self.across else (b, a)
+        left = left[first : first + height]
+        if np.frexp(scale)[0] == 0.5:
+            return left * scale, right, np.float32(1)
+        return left, right, scale
 
     def _factor(self, first: int, last: int, before: Bits) -> Floats | None:
         """Return what DoRA multiplies each number of some rows by: magnitude / length."""
@@ -97,7 +107,7 @@ class Change:
                     self._columns.append(_ratio(magnitude, self._lengths()))
             return np.broadcast_to(self._columns[0], before.shape)
         squares = np.zeros(last - first)
-        for rows, _, block in self._tiles(first, before):
+        for rows, _, block, _ in self._tiles(first, before):
             squares[rows] += np.einsum("ij,ij->i", block, block, dtype=np.float64)
         factor = _ratio(magnitude[first:last], np.sqrt(squares))
         return np.broadcast_to(factor[:, None], before.shape)
@@ -108,7 +118,7 @@ class Change:
         step = max(1, SPAN // self.start.row_size)
         for first in range(0, self.start.rows, step):
             before = self._read(first, min(self.start.rows, first + step))
-            for _, columns, block in self._tiles(first, before):
+            for _, columns, block, _ in self._tiles(first, before):
                 squares[columns] += np.einsum("ij,ij->j", block, block, dtype=np.float64)
         return np.sqrt(squares)
 

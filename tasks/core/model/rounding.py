@@ -42,15 +42,19 @@ def widen(narrow: Bits, dtype: str, out: Floats | None = None) -> Floats:
     return wide
 
 
-def narrow(numbers: Floats, dtype: str, out: Bits) -> bool:
+def narrow(numbers: Floats, dtype: str, out: Bits, spare: Floats | None = None) -> bool:
     """Round float32 numbers to a type and put that type's bits into `out`; `numbers` is spent.
+
+    Args:
+        spare: as many numbers, which nobody needs any more: memory to compute in.
 
     Returns whether they are so small that none of those bits can be NaN or infinity.
     """
     flat = numbers.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
         small = bool(np.dot(flat, flat) < _SMALL)
-    {"F32": _same, "F16": _to_half, "BF16": _to_brain}[dtype](numbers, out)
+    room = np.empty(numbers.shape, np.uint32) if spare is None else spare.view(np.uint32)
+    {"F32": _same, "F16": _to_half, "BF16": _to_brain}[dtype](numbers, out, room)
     if dtype == "BF16" and not small:
         _keep_nan(numbers, out)
     return small
@@ -87,13 +91,13 @@ def _widen_half(half: Bits, wide: Floats) -> None:
     place |= sign
 
 
-def _same(numbers: Floats, out: Bits) -> None:
+def _same(numbers: Floats, out: Bits, room: Bits) -> None:
     np.copyto(out, numbers.view(np.uint32))
 
 
-def _to_brain(numbers: Floats, out: Bits) -> None:
+def _to_brain(numbers: Floats, out: Bits, room: Bits) -> None:
     bits = numbers.view(np.uint32)
-    carry = bits >> np.uint32(16)
+    carry = np.right_shift(bits, np.uint32(16), out=room)
     carry &= np.uint32(1)
     carry += np.uint32(0x7FFF)
     carry += bits
@@ -107,9 +111,9 @@ def _keep_nan(numbers: Floats, out: Bits) -> None:
     out[nan] = (numbers.view(np.uint32)[nan] >> np.uint32(16)) | np.uint32(0x40)
 
 
-def _to_half(numbers: Floats, out: Bits) -> None:
+def _to_half(numbers: Floats, out: Bits, room: Bits) -> None:
     bits = numbers.view(np.uint32)
-    size = bits & np.uint32(0x7FFFFFFF)
+    size = np.bitwise_and(bits, np.uint32(0x7FFFFFFF), out=room)
     shifted = size - np.uint32(_NORMAL)
     # One comparison for both ends: what is below wraps around to the top.
     rest = np.nonzero(shifted >= np.uint32(_TOO_BIG - _NORMAL))
