@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
@@ -46,8 +46,13 @@ _CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
 
 @dataclass(frozen=True)
 class Factors:
-    """What LoRA adds to one module: B @ A, and for DoRA the magnitude of each output."""
+    """What LoRA adds to one module: B @ A, and for DoRA the magnitude of each output.
 
+    Attributes:
+        module: what the adapter calls it, which is what its patterns are for.
+    """
+
+    module: str
     a: Tensor
     b: Tensor
     magnitude: Tensor | None
@@ -82,10 +87,26 @@ class Adapter:
     replaced: Mapping[str, Tensor]
     biases: Mapping[str, Tensor]
 
+    @property
+    def changed(self) -> list[str]:
+        """The tensors of the base that it changes."""
+        weights = (f"{module}.weight" for module in self.factors)
+        biases = (f"{module}.bias" for module in self.biases)
+        return list(dict.fromkeys((*weights, *self.replaced, *biases)))
+
+    def renamed(self, rename: Callable[[str], str]) -> Adapter:
+        """Return the adapter for a base that calls its modules otherwise."""
+        return replace(
+            self,
+            factors={rename(module): each for module, each in self.factors.items()},
+            replaced={rename(name): each for name, each in self.replaced.items()},
+            biases={rename(module): each for module, each in self.biases.items()},
+        )
+
     def scale(self, module: str) -> float:
         """Return what B @ A is multiplied by: alpha / r, or alpha / sqrt(r) for rsLoRA."""
-        alpha = float(self._pattern("alpha_pattern", module, self.config.get("lora_alpha", 8)))
-        rank = self.factors[module].rank
+        named, rank = self.factors[module].module, self.factors[module].rank
+        alpha = float(self._pattern("alpha_pattern", named, self.config.get("lora_alpha", 8)))
         return alpha / sqrt(rank) if self.config.get("use_rslora") else alpha / rank
 
     def _pattern(self, name: str, module: str, default: Any) -> Any:
@@ -224,4 +245,4 @@ def _factors(folder: Path, module: str, parts: Mapping[str, Tensor]) -> Factors:
                 f"{tensor.where}: shape {list(tensor.shape)}: only linear layers and embeddings "
                 "can be merged; merge it with PEFT"
             )
-    return Factors(a, b, parts.get("lora_magnitude_vector"), prefix == "lora_embedding_")
+    return Factors(module, a, b, parts.get("lora_magnitude_vector"), prefix == "lora_embedding_")

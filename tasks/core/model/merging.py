@@ -1,7 +1,7 @@
 """Say what a merged model consists of: which tensor of the base becomes what.
 
-Imported by actions only: it loads numpy.  Here an adapter is found to fit a base, or not; the
-arithmetic is in change.py, the writing in shards.py.
+Imported by actions only: it loads numpy.  Here an adapter is found to fit a base, or not (by its
+names in naming.py); the arithmetic is in change.py, the writing in shards.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import UserError
-from . import rounding, shards, tying
+from . import naming, rounding, shards, tying
 from .change import Change, check_sound, floats
 from .lora import Adapter, Factors
 from .onethread import np
@@ -73,8 +73,8 @@ def plan(model: Model, adapter: Adapter) -> Plan:
         UserError: the adapter does not fit the base, or the base cannot be merged into.
     """
     check_base(model)
+    adapter = naming.fitted(adapter, model)
     found, untied = _sources(model, adapter)
-    _check_names(found, adapter)
     sources = {name: _resized(tensor, adapter) for name, tensor in found.items()}
     tokens = _tokens(sources, adapter) if sources != found else None
     return Plan([_output(tensor, model, adapter) for tensor in sources.values()], untied, tokens)
@@ -136,9 +136,8 @@ def _biased(tensor: Tensor, start: Tensor, added: Tensor, scale: float) -> Outpu
 def _sources(model: Model, adapter: Adapter) -> tuple[dict[str, Tensor], bool]:
     """Return the tensors to start from; a tied pair is parted where the adapter changes one."""
     sources = dict(model.tensors)
-    changed = {f"{module}.weight" for module in adapter.factors} | set(adapter.replaced)
     for embedding, head in tying.pairs(model):
-        if changed & {embedding, head}:
+        if {embedding, head}.intersection(adapter.changed):
             sources.setdefault(head, replace(sources[embedding], name=head))
             return sources, True
     return sources, False
@@ -167,17 +166,6 @@ def _tokens(sources: Mapping[str, Tensor], adapter: Adapter) -> int:
             "one of the two that tokens were added to; name as `base` the model with both resized"
         )
     return rows[many]
-
-
-def _check_names(sources: Mapping[str, Tensor], adapter: Adapter) -> None:
-    wanted = [*(f"{module}.weight" for module in adapter.factors), *adapter.replaced]
-    wanted += [f"{module}.bias" for module in adapter.biases]
-    odd = next((name for name in wanted if name not in sources), None)
-    if odd:
-        raise UserError(
-            f"{adapter.folder}: {odd}: the base has no such tensor; the adapter was trained for "
-            f"another model ({adapter.config.get('base_model_name_or_path')})"
-        )
 
 
 def _is_transposed(
