@@ -7,7 +7,6 @@ tuning left whole weights; they only change their form.
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from .core.model.tensors import Tensor
     from .core.model.weights import Model
 
-VERSION = 5
+VERSION = 6
 # The note in each weights file: digests of the adapters that are merged into it.
 MERGED = "modelwright.adapters"
 
@@ -91,7 +90,7 @@ def merge(base: Path, tuned: Path, folder: Path, most: int) -> Model:
     Raises:
         UserError: one of them is damaged, the two do not fit, or the adapter is in the base.
     """
-    from .core.model import beside, change, lora, merging, shards, tokens, tying, weights
+    from .core.model import beside, change, lora, merging, shards, tying, weights
 
     before, added = weights.inspect(base), lora.read(tuned)
     marks = before.metadata.get(MERGED, "").split()
@@ -99,14 +98,26 @@ def merge(base: Path, tuned: Path, folder: Path, most: int) -> Model:
     if mark in marks:
         raise UserError(f"{base}: {tuned} is merged into it already; start from the model's base")
     plan = merging.plan(before, added)
-    grown = plan.tokens or tokens.are_new(tuned, base, tying.rows(before))
-    tokenizer = beside.grown(tuned) if grown else set()
+    tokenizer = _tokenizer(tuned, before, plan.tokens)
     try:
         shards.write_model(folder, plan.outputs, most, {MERGED: " ".join([*marks, mark])})
     finally:
         change.floats.cache_clear()
     beside.copy(base, folder, plan.changes(before.config), tokenizer)
     return _whole(before, folder, tying.HEADS if plan.untied else frozenset(), plan.tokens)
+
+
+def _tokenizer(tuned: Path, before: Model, grown: int | None = None) -> set[Path]:
+    """Return an adapter's tokenizer, if tokens were added for the training; it wins.
+
+    Args:
+        grown: how many tokens there are, if not as many as the base has.
+    """
+    from .core.model import beside, tokens, tying
+
+    if grown or tokens.are_new(tuned, before.folder, tying.rows(before)):
+        return beside.grown(tuned)
+    return set()
 
 
 def convert(base: Path, checkpoint: Path, folder: Path, most: int) -> Model:
@@ -153,23 +164,45 @@ def _form(tensor: Tensor) -> tuple[str, tuple[int, ...]]:
 
 
 def _by_xtuner(recipe: Recipe, base: Path, origin: Path, folder: Path, log: Path) -> Facts:
-    """Let xtuner write the weights; the folder that the base lay in is no part of the model."""
+    """Let xtuner write weights and config.json; what lies beside them is as in our own way.
+
+    Its tool saves the base's tokenizer anew, whatever the adapter's knows, with a transformers that
+    may be older than the one that wrote it: templates in files of their own are lost.
+    """
     from .core.model import beside, weights
 
+    before, tokenizer = weights.inspect(base), set()
+    if not is_full(recipe):
+        _check_fit(before, origin)
+        tokenizer = _tokenizer(origin, before)
     xtuner.run(command(recipe, origin, folder), recipe, log)
-    (folder / "xtuner_config.py").unlink(missing_ok=True)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    # The folder that the base lay in is no part of the model.
     config.pop("_name_or_path", None)
+    beside.remove(folder)
+    beside.copy(base, folder, {}, tokenizer)
     beside.write(folder / "config.json", config)
-    for path in beside.found(base, beside.TOKENIZER):
-        shutil.copyfile(path, folder / path.name)
-    before, after = weights.inspect(base), weights.inspect(folder)
+    after = weights.inspect(folder)
     if after.architecture != before.architecture:
         raise UserError(
             f"the merged weights are a {after.architecture}, the base is a "
             f"{before.architecture}; see {log}"
         )
     return after.facts
+
+
+def _check_fit(before: Model, tuned: Path) -> None:
+    """Refuse an adapter that is not all for the base as it is: PEFT would drop the rest unsaid."""
+    from .core.model import lora, merging, naming
+
+    added = lora.read(tuned)
+    if merging.plan(before, added).tokens:
+        odd = "tokens were added for the training"
+    elif naming.fitted(added, before) is not added:
+        odd = "names modules as another version of transformers does"
+    else:
+        return
+    raise UserError(f"{tuned}: {odd}, which xtuner cannot merge; say `merge: {{with: streaming}}`")
 
 
 def is_full(recipe: Recipe) -> bool:

@@ -15,7 +15,7 @@ from tasks.core.errors import UserError
 from tasks.core.model import safetensors, weights
 from tests.conftest import Project, doit
 from tests.core.model.test_checkpoint import saved, tensor
-from tests.core.model.test_merging import adapter, model, numbers
+from tests.core.model.test_merging import adapter, model, numbers, spare
 
 WEIGHTS = {
     f"model.layers.{n}.q.weight": ("BF16", np.full((400, 300), n / 8)) for n in range(12)
@@ -200,6 +200,78 @@ def test_the_size_of_shards_and_the_tool_are_what_the_key_says(project: Project)
     recipe = project.recipe("m", "base: {path: x}\nadapter: {path: y}\nmerge: {shard_size: 2GB}\n")
     assert merge.key(recipe) == {"merge.shard_size": "2GB", "merge.with": "streaming"}
     assert merge.task(recipe)["task_dep"] == []
+
+
+def as_xtuner_leaves_it(command: list[str]) -> None:
+    """Put into the folder what xtuner's merge leaves, by transformers 4.48; weights of ours."""
+    base, _, folder = (Path(part) for part in command[command.index("merge") + 1 :][:3])
+    tensors = {name: ("F16", each) for name, each in numbers(base / "model.safetensors").items()}
+    config = json.loads((base / "config.json").read_text())
+    model(folder, tensors, **{**config, "_name_or_path": str(base), "torch_dtype": "float16"})
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (folder / name).write_text("saved anew")
+    (folder / "generation_config.json").write_text('{"transformers_version": "4.48.0"}')
+
+
+@pytest.mark.parametrize("added", [0, 1])
+def test_both_ways_leave_the_same_files_beside_the_weights(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, added: int
+) -> None:
+    base, tuned = spare(tmp_path, added)
+    for folder in (base, tuned):
+        (folder / "chat_template.jinja").write_text(folder.name)
+    (base / "LICENSE").write_text("free")
+    recipe = project.recipe(
+        "m", f"base: {{path: {base}}}\nadapter: {{path: {tuned}}}\nmerge: {{with: xtuner}}\n"
+    )
+    monkeypatch.setattr("tasks.core.paths.output", lambda model, stage: base)
+    monkeypatch.setattr("tasks.core.xtuner.run", lambda command, *_: as_xtuner_leaves_it(command))
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for out in (ours, theirs):
+        out.mkdir()
+    merge.merge(base, tuned, ours, 10**9)
+    merge.write(recipe, tuned, theirs, tmp_path / "log")
+
+    left = [{path.name: path.read_bytes() for path in out.iterdir()} for out in (ours, theirs)]
+    for files in left:
+        files.pop("model.safetensors")
+    config = json.loads(left[1].pop("config.json"))
+    assert config == {**json.loads(left[0].pop("config.json")), "torch_dtype": "float16"}
+    assert left[0] == left[1]
+    winner = tuned if added else base
+    assert left[1]["tokenizer.json"] == (winner / "tokenizer.json").read_bytes()
+
+
+HEADS = {f"{name}.weight": ("F32", np.ones((12, 3))) for name in ("model.embed_tokens", "lm_head")}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "kind", "complaint"),
+    [
+        (FACTORS, "llama", r"model\.layers\.3\.q\.weight: the base has no such tensor"),
+        (FACTORS, "qwen3_5", "another version of transformers does, which xtuner cannot merge"),
+        (HEADS, "llama", r"tokens were added .* cannot merge; say `merge: \{with: streaming\}`"),
+    ],
+)
+def test_xtuner_is_not_asked_to_merge_what_it_would_drop(
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tensors: Any,
+    kind: str,
+    complaint: str,
+) -> None:
+    there = {"model.language_model.layers.3.q.weight": ("BF16", np.ones((400, 300)))}
+    before = {name: ("F32", np.ones((10, 3))) for name in HEADS}
+    base = model(tmp_path / "base", {**there, **before}, model_type=kind)
+    tuned = adapter(tmp_path / "adapter", tensors)
+    recipe = project.recipe(
+        "m", f"base: {{path: {base}}}\nadapter: {{path: {tuned}}}\nmerge: {{with: xtuner}}\n"
+    )
+    monkeypatch.setattr("tasks.core.paths.output", lambda model, stage: base)
+    monkeypatch.setattr("tasks.core.xtuner.run", lambda *_: pytest.fail("xtuner was asked"))
+    with pytest.raises(UserError, match=complaint):
+        merge.write(recipe, tuned, tmp_path, tmp_path / "log")
 
 
 TINY = Path("recipes/tiny-agent").absolute()

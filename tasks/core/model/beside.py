@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from . import tying
+from . import tokens, tying
 
 FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.vocab", "*.py", "LICENSE*")
 NOT_THESE = ("manifest.json", "*.index.json", "adapter_config.json")
 # A tokenizer in any of its forms.
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt")
+TEMPLATES = ("*.jinja",)
 
 
 def copy(
@@ -29,11 +30,20 @@ def copy(
     taken, left = sorted(tokenizer), found(base, NOT_THESE)
     if taken:
         left |= found(base, TOKENIZER)
+        # transformers takes a template's own file before the one in a tokenizer's settings.
+        if tokens.has_template(taken[0].parent):
+            left |= found(base, TEMPLATES)
     for path in [*sorted(found(base, FILES) - left), *taken]:
         shutil.copyfile(path, folder / path.name)
     if changes:
         config = folder / "config.json"
         write(config, tying.changed(json.loads(config.read_text(encoding="utf-8")), changes))
+
+
+def remove(folder: Path) -> None:
+    """Remove what lies beside a model's weights."""
+    for path in found(folder, FILES) - found(folder, NOT_THESE):
+        path.unlink()
 
 
 def grown(adapter: Path) -> set[Path]:
@@ -47,7 +57,7 @@ def grown(adapter: Path) -> set[Path]:
             f"{adapter}: tokens were added for the training, and no tokenizer is there; copy the "
             "one that it was trained with to the adapter"
         )
-    return found(adapter, (*TOKENIZER, "*.jinja"))
+    return found(adapter, (*TOKENIZER, *TEMPLATES))
 
 
 def found(folder: Path, patterns: Iterable[str]) -> set[Path]:

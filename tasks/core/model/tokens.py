@@ -34,6 +34,15 @@ def are_new(adapter: Path, base: Path, rows: int) -> bool:
     return bool(new) and any(not _is_piece(token, base) for token in new - _listed(base))
 
 
+def has_template(folder: Path) -> bool:
+    """Return whether a tokenizer's settings hold its template of conversations.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return bool(_read(folder / SETTINGS, lambda said: said.get("chat_template") or ()))
+
+
 def _is_whole(adapter: Path, base: Path) -> bool:
     """Return whether a folder has what splits text, and settings where the base has some."""
     enough = any(all((adapter / name).is_file() for name in names) for names in _ENOUGH)

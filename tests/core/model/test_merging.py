@@ -416,6 +416,20 @@ def test_tokens_in_rows_that_were_to_spare_come_with_their_tokenizer(tmp_path: P
     assert (folder / "config.json").read_bytes() == (base / "config.json").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("settings", "left"), [({"chat_template": "of the adapter"}, False), ({}, True)]
+)
+def test_a_template_among_the_adapter_s_settings_is_not_overruled_by_the_base_s_file(
+    tmp_path: Path, settings: dict[str, str], left: bool
+) -> None:
+    base, tuned = spare(tmp_path, 1)
+    (base / "chat_template.jinja").write_text("of the base")
+    (tuned / "tokenizer_config.json").write_text(json.dumps(settings))
+    folder = merged(tmp_path, base, tuned)
+    assert json.loads((folder / "tokenizer_config.json").read_text()) == settings
+    assert (folder / "chat_template.jinja").exists() is left
+
+
 def test_the_base_s_tokenizer_saved_again_changes_nothing(tmp_path: Path) -> None:
     base, tuned = spare(tmp_path, 0)
     folder = merged(tmp_path, base, tuned)
