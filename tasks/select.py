@@ -7,13 +7,12 @@ after this one take the chosen checkpoint as if the recipe had named it.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import adapter, merge
 from .core import console, paths
-from .core.engine import manifest
+from .core.engine import manifest, publish
 from .core.engine.stage import Facts, TaskDict
 from .core.evaluation import TEMPLATE
 from .core.recipe import Recipe, present
@@ -105,10 +104,10 @@ def _answers(recipe: Recipe, asked: list[Prompt], path: Path, folder: Path) -> A
         return answers.read(done)
     console.status(f"{path.stem}: merging")
     work, log = folder / "work", paths.log(recipe.name, "select")
-    shutil.rmtree(work, ignore_errors=True)
+    publish.remove(work)
     model = {path.stem: _merged(recipe, path, work, log)}
     found = answers.ask(recipe, asked, model, work / "answers", log)[path.stem]
-    shutil.rmtree(work)
+    publish.remove(work)
     new = done.with_suffix(".new")
     answers.write(new, found)
     new.rename(done)

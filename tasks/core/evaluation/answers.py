@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import console, xtuner
-from ..engine import cas, manifest, stage, store
+from ..engine import cas, manifest, publish, stage, store
 from ..engine.manifest import Manifest
 from ..errors import CommandFailed, UserError
 from ..recipe import Recipe, present
@@ -45,7 +45,8 @@ def ask(
     inputs = {name: _inputs(recipe, prompts, place) for name, place in models.items()}
     found = {} if stage.forced() else _kept(recipe, inputs)
     missing = {name: place for name, place in models.items() if name not in found}
-    shutil.rmtree(work, ignore_errors=True)
+    # What stays would pass for answers of now.
+    publish.remove(work)
     try:
         if missing:
             _generate(recipe, prompts, missing, work, log)
@@ -54,7 +55,7 @@ def ask(
         for name in missing:
             _keep(recipe, inputs[name], work / name)
     found |= {name: read(work / name / "answers.jsonl") for name in missing}
-    shutil.rmtree(work, ignore_errors=True)
+    publish.remove(work)
     return {name: found[name] for name in models}
 
 

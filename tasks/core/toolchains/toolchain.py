@@ -149,6 +149,7 @@ def _make_whole(name: str) -> None:
         if not isinstance(error, Exception):  # a busy disk takes its time for gigabytes
             console.clear()
             console.say(f"   toolchain:{name} stopped; what there is of it is being removed")
+        # The first error is the one to tell; what cannot go stops the next try.
         shutil.rmtree(folder(name), ignore_errors=True)
         raise
 
@@ -157,7 +158,9 @@ def _make(name: str) -> None:
     from . import interpreters
 
     place = folder(name)
-    shutil.rmtree(place, ignore_errors=True)
+    # Packages of another try would pass for locked ones.
+    if place.exists():
+        shutil.rmtree(place)
     build = torchbuild.choose(interpreters.usable())
     console.say(
         f"   {name} in {place}: Python {build.python.version} ({build.python.path}), "

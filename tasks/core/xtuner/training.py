@@ -74,6 +74,7 @@ def keep_rows_in(folder: Path) -> None:
     datasets.disable_caching()
     folder = folder.absolute()
     if os.environ.get("RANK", "0") == "0":
+        # What cannot go stops mkdir().
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     arrow: Any = importlib.import_module("datasets.arrow_dataset")

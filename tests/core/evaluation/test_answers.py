@@ -154,3 +154,23 @@ def test_a_fault_in_the_data_is_said_as_the_program_says_it(
     monkeypatch.setattr("tasks.core.xtuner.run", run)
     with pytest.raises(UserError, match=r"^base: the tokenizer has no chat_template$"):
         answers.ask(recipe(project), PROMPTS, models, project.build / "w", project.build / "l")
+
+
+def test_what_an_earlier_run_left_and_cannot_go_is_not_taken_for_an_answer(
+    project: Project, models: dict[str, Path], program: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = paths.build() / "m" / "work" / "tuned" / "answers.jsonl"
+    stale.parent.mkdir(parents=True)
+    answers.write(stale, [["stale"], ["stale"]])
+
+    def refuse(path: Path, ignore_errors: bool = False, **_: object) -> None:
+        if not ignore_errors:
+            raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", refuse)
+        with pytest.raises(PermissionError, match="work"):
+            ask(recipe(project), models)
+
+    assert ask(recipe(project), models)["tuned"] == [["tuned: a\u2028b"], ["tuned: c"]]
+    assert program == [["base", "tuned"]]
