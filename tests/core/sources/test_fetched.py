@@ -73,6 +73,28 @@ def test_gc_leaves_what_a_killed_build_left_and_another_goes_on_with(old: Path, 
         assert left.exists()
 
 
+def test_gc_says_what_it_cannot_remove_and_tries_it_again(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = old.with_name("clone-0123456789ab")
+    lock = old.with_name(f"{old.name}.lock").rename(f"{clone}.lock")
+    clone.mkdir()
+    old.rename(clone / "weights")
+    aged(clone, lock)
+
+    def refuse(path: Path, ignore_errors: bool = False, **_: object) -> None:
+        if not ignore_errors:
+            raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", refuse)
+        with pytest.raises(PermissionError, match="clone-"):
+            fetched.collect()
+    aged(clone, lock)
+    assert fetched.collect() == 7
+    assert list(clone.parent.iterdir()) == []
+
+
 def test_who_waited_for_a_lock_that_gc_removed_waits_for_the_new_one(old: Path) -> None:
     lock = old.with_name(f"{old.name}.lock")
     entered = threading.Event()
