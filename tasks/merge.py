@@ -6,12 +6,11 @@ tuning left whole weights; they only change their form.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import adapter
-from .core import paths, xtuner
+from .core import paths
 from .core.engine import digests
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
@@ -52,16 +51,6 @@ def key(recipe: Recipe) -> dict[str, Any]:
     return {**recipe.slice("merge.with", "merge.shard_size"), **checkpoint}
 
 
-def command(recipe: Recipe, origin: Path, folder: Path) -> list[str]:
-    """Return the command with which xtuner writes the weights; both its tools write fp16."""
-    options = ["--max-shard-size", recipe.merge.shard_size, "--safe-serialization"]
-    if is_full(recipe):
-        config = paths.output(recipe.name, "config") / "config.py"
-        return xtuner.command("pth_to_hf", config, origin, folder, *options)
-    base = paths.output(recipe.name, "base")
-    return xtuner.command("merge", base, origin, folder, "--device", "cpu", *options)
-
-
 def run(recipe: Recipe, folder: Path) -> Facts:
     """Merge, then find the result whole."""
     full = is_full(recipe)
@@ -75,13 +64,13 @@ def write(recipe: Recipe, origin: Path, folder: Path, log: Path) -> Facts:
     Args:
         origin: an adapter's folder, or a checkpoint where the model was tuned in full.
     """
-    base = paths.output(recipe.name, "base")
-    if recipe.merge.tool == "xtuner":
-        return _by_xtuner(recipe, base, origin, folder, log)
-    from .core.model import shards
+    from .core.model import byxtuner, shards
 
-    most = shards.limit(recipe.merge.shard_size)
-    return (convert if is_full(recipe) else merge)(base, origin, folder, most).facts
+    full = is_full(recipe)
+    if recipe.merge.tool == "xtuner":
+        return (byxtuner.convert if full else byxtuner.merge)(recipe, origin, folder, log).facts
+    base, most = paths.output(recipe.name, "base"), shards.limit(recipe.merge.shard_size)
+    return (convert if full else merge)(base, origin, folder, most).facts
 
 
 def merge(base: Path, tuned: Path, folder: Path, most: int) -> Model:
@@ -98,26 +87,13 @@ def merge(base: Path, tuned: Path, folder: Path, most: int) -> Model:
     if mark in marks:
         raise UserError(f"{base}: {tuned} is merged into it already; start from the model's base")
     plan = merging.plan(before, added)
-    tokenizer = _tokenizer(tuned, before, plan.tokens)
+    tokenizer = beside.tokenizer(tuned, before, plan.tokens)
     try:
         shards.write_model(folder, plan.outputs, most, {MERGED: " ".join([*marks, mark])})
     finally:
         change.floats.cache_clear()
     beside.copy(base, folder, plan.changes(before.config), tokenizer)
     return _whole(before, folder, tying.HEADS if plan.untied else frozenset(), plan.tokens)
-
-
-def _tokenizer(tuned: Path, before: Model, grown: int | None = None) -> set[Path]:
-    """Return an adapter's tokenizer, if tokens were added for the training; it wins.
-
-    Args:
-        grown: how many tokens there are, if not as many as the base has.
-    """
-    from .core.model import beside, tokens, tying
-
-    if grown or tokens.are_new(tuned, before.folder, tying.rows(before)):
-        return beside.grown(tuned)
-    return set()
 
 
 def convert(base: Path, checkpoint: Path, folder: Path, most: int) -> Model:
@@ -161,48 +137,6 @@ def _whole(before: Model, folder: Path, heads: frozenset[str], tokens: int | Non
 
 def _form(tensor: Tensor) -> tuple[str, tuple[int, ...]]:
     return tensor.dtype, tensor.shape
-
-
-def _by_xtuner(recipe: Recipe, base: Path, origin: Path, folder: Path, log: Path) -> Facts:
-    """Let xtuner write weights and config.json; what lies beside them is as in our own way.
-
-    Its tool saves the base's tokenizer anew, whatever the adapter's knows, with a transformers that
-    may be older than the one that wrote it: templates in files of their own are lost.
-    """
-    from .core.model import beside, weights
-
-    before, tokenizer = weights.inspect(base), set()
-    if not is_full(recipe):
-        _check_fit(before, origin)
-        tokenizer = _tokenizer(origin, before)
-    xtuner.run(command(recipe, origin, folder), recipe, log)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    # The folder that the base lay in is no part of the model.
-    config.pop("_name_or_path", None)
-    beside.remove(folder)
-    beside.copy(base, folder, {}, tokenizer)
-    beside.write(folder / "config.json", config)
-    after = weights.inspect(folder)
-    if after.architecture != before.architecture:
-        raise UserError(
-            f"the merged weights are a {after.architecture}, the base is a "
-            f"{before.architecture}; see {log}"
-        )
-    return after.facts
-
-
-def _check_fit(before: Model, tuned: Path) -> None:
-    """Refuse an adapter that is not all for the base as it is: PEFT would drop the rest unsaid."""
-    from .core.model import lora, merging, naming
-
-    added = lora.read(tuned)
-    if merging.plan(before, added).tokens:
-        odd = "tokens were added for the training"
-    elif naming.fitted(added, before) is not added:
-        odd = "names modules as another version of transformers does"
-    else:
-        return
-    raise UserError(f"{tuned}: {odd}, which xtuner cannot merge; say `merge: {{with: streaming}}`")
 
 
 def is_full(recipe: Recipe) -> bool:

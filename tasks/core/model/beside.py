@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import UserError
 from . import tokens, tying
+from .weights import Model
 
 FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.vocab", "*.py", "LICENSE*")
 NOT_THESE = ("manifest.json", "*.index.json", "adapter_config.json")
@@ -46,12 +47,18 @@ def remove(folder: Path) -> None:
         path.unlink()
 
 
-def grown(adapter: Path) -> set[Path]:
-    """Return the tokenizer of an adapter for which tokens were added.
+def tokenizer(adapter: Path, before: Model, grown: int | None = None) -> set[Path]:
+    """Return an adapter's tokenizer, if tokens were added for the training; it wins.
+
+    Args:
+        before: the base.
+        grown: how many tokens there are, if not as many as the base has.
 
     Raises:
-        UserError: there is none.
+        UserError: tokens were added, and there is none; or a file of it is damaged.
     """
+    if not grown and not tokens.are_new(adapter, before.folder, tying.rows(before)):
+        return set()
     if not found(adapter, TOKENIZER):
         raise UserError(
             f"{adapter}: tokens were added for the training, and no tokenizer is there; copy the "
