@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from tasks.core.errors import UserError
 from tasks.core.model import safetensors, weights
 from tests.conftest import Project, doit
 from tests.core.model.test_checkpoint import saved, tensor
-from tests.core.model.test_merging import adapter, model, numbers, spare
+from tests.core.model.test_merging import adapter, model, numbers, spare, ulp
 
 WEIGHTS = {
     f"model.layers.{n}.q.weight": ("BF16", np.full((400, 300), n / 8)) for n in range(12)
@@ -275,6 +277,70 @@ def test_xtuner_is_not_asked_to_merge_what_it_would_drop(
 
 
 TINY = Path("recipes/tiny-agent").absolute()
+
+
+def of_every_type(folder: Path) -> Path:
+    """Make the tiny base anew, a third of its tensors of each type; float16 holds all but F32."""
+    before = numbers(TINY / "base/model.safetensors")
+    scale = {"F16": 1.0, "BF16": 1.0, "F32": 1.1}
+    tensors = {
+        name: (dtype, each * scale[dtype])
+        for (name, each), dtype in zip(before.items(), cycle(scale), strict=False)
+    }
+    config = json.loads((TINY / "base/config.json").read_text())
+    base = model(folder, tensors, **config)
+    for path in (TINY / "base").glob("*token*.json"):
+        shutil.copyfile(path, base / path.name)
+    return base
+
+
+def for_every_layer(folder: Path, base: Path) -> Path:
+    """Make an adapter for all linear layers, whose products float32 holds exactly."""
+    rng, factors = np.random.default_rng(1), {}
+    for name, each in numbers(base / "model.safetensors").items():
+        if name.endswith("_proj.weight"):
+            shapes = {"lora_A": (4, each.shape[1]), "lora_B": (each.shape[0], 4)}
+            for part, shape in shapes.items():
+                key = f"{name.removesuffix('weight')}{part}.weight"
+                factors[key] = "F16", rng.integers(-16, 17, shape) / 64
+    aims = sorted({name.split(".")[-3] for name in factors})
+    return adapter(folder, factors, target_modules=aims)
+
+
+@pytest.mark.slow
+def test_xtuner_s_merge_differs_by_its_float16_alone(tmp_path: Path, xtuner: str) -> None:
+    recipes, build = tmp_path / "recipes", tmp_path / "build"
+    base = of_every_type(tmp_path / "base")
+    tuned = for_every_layer(tmp_path / "adapter", base)
+    recipes.mkdir()
+    for name, tool in (("ours", "streaming"), ("theirs", "xtuner")):
+        text = f"base: {{path: {base}}}\nadapter: {{path: {tuned}}}\nmerge: {{with: {tool}}}\n"
+        (recipes / f"{name}.yaml").write_text(text)
+
+    done = doit("merge:ours", "merge:theirs", build=build, recipes=recipes, xtuner=xtuner)
+
+    assert done.returncode == 0, done.stderr
+    folders = [build / name / "merge" for name in ("ours", "theirs")]
+    files = [sorted(path.name for path in folder.iterdir()) for folder in folders]
+    assert files[0] == files[1]
+    before = numbers(base / "model.safetensors")
+    ours, theirs = (numbers(folder / "model.safetensors") for folder in folders)
+    assert ours.keys() == theirs.keys() == before.keys()
+    for name, held in weights.inspect(base).tensors.items():
+        loaded = before[name].astype(np.float16)
+        # Both add up in float32.  xtuner rounds to float16 what it loads and again what it writes;
+        # we round to the base's type what we write.  Writing is off by half a step at most.
+        room = np.abs(before[name] - loaded) + ulp(ours[name], "F32")
+        room += 0.5 * (ulp(theirs[name], "F16") + ulp(ours[name], held.dtype))
+        # Where the base is float16, both round the same sum once.
+        allowed = 0.0 if held.dtype == "F16" else room
+        assert (np.abs(ours[name] - theirs[name]) <= allowed).all(), name
+        if name.endswith("_proj.weight"):
+            assert (np.abs(theirs[name] - before[name]) > 2 * room).mean() > 0.9, name
+        else:
+            assert (theirs[name] == loaded).all(), name
+
+
 TEXTS = f"""
 base: {{path: {TINY}/base}}
 data: {{path: texts, format: text}}
