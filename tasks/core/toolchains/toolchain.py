@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import console, paths, settings
-from ..engine import digests, lock, manifest, process, untouched
+from ..engine import digests, lock, manifest, process, publish, untouched
 from ..errors import UserError, reason
 from . import torchbuild
 
@@ -125,9 +125,9 @@ def clean(name: str, dryrun: bool = False) -> None:
         OSError: something of it stays.
     """
     place = folder(name)
-    if place.exists():
+    if place.exists() or place.is_symlink():
         if not dryrun:
-            shutil.rmtree(place)
+            publish.remove(place)
         console.say(f"{place} {'would be ' * dryrun}removed")
 
 
@@ -159,8 +159,7 @@ def _make(name: str) -> None:
 
     place = folder(name)
     # Packages of another try would pass for locked ones.
-    if place.exists():
-        shutil.rmtree(place)
+    publish.remove(place)
     build = torchbuild.choose(interpreters.usable())
     console.say(
         f"   {name} in {place}: Python {build.python.version} ({build.python.path}), "

@@ -12,7 +12,7 @@ import pytest
 
 from tasks.core import settings
 from tasks.core.engine import process
-from tasks.core.toolchains import toolchain
+from tasks.core.toolchains import toolchain, torchbuild
 from tests.conftest import Project, doit
 
 NEEDED = {
@@ -177,6 +177,25 @@ def test_a_toolchain_that_cannot_be_removed_is_not_said_to_be(
     toolchain.clean("xtuner")
     toolchain.clean("xtuner")
     assert capsys.readouterr().out.splitlines() == [f"{place} would be removed", f"{place} removed"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_where_a_link_is_in_our_toolchain_s_place_the_link_goes_alone(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    theirs = tmp_path / "theirs"
+    if there:
+        fake(theirs, {})
+    give(monkeypatch, "")
+    place = toolchain.folder("xtuner")
+    place.parent.mkdir(parents=True)
+    for take_away in (toolchain.make, toolchain.clean):
+        place.symlink_to(theirs)
+        with monkeypatch.context() as patch:
+            patch.setattr(torchbuild, "choose", refuse)
+            take_away("xtuner")
+        assert not place.is_symlink()
+    assert (theirs / "python").exists() == there
 
 
 def refuse(*args: object, **options: object) -> None:
