@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -34,7 +35,9 @@ def write(
     unread = [_unread(name) for name in broken]
     shown = sorted([*rows, *unread], key=lambda row: row["model"])
     path = paths.build() / page.NAME
-    whole.write(path, page.html(TEMPLATE, models=shown, built=built, unread=len(unread)))
+    text = page.html(TEMPLATE, models=shown, built=built, unread=len(unread))
+    # A broken recipe's file may have any name, one that is not UTF-8 as well.
+    whole.write(path, text.encode(errors="backslashreplace"))
     return path
 
 
@@ -59,7 +62,7 @@ def _unread(name: str) -> dict[str, Any]:
     """Return what the table tells of a model whose recipe cannot be read: its page as it was."""
     return {
         "model": name,
-        "origin": f"`doit info {name}` says why",
+        "origin": f"`doit info {shlex.quote(name)}` says why",
         "page": _page(name),
         "kind": STALE,
         "state": "cannot be read",
@@ -70,4 +73,4 @@ def _unread(name: str) -> dict[str, Any]:
 def _page(model: str) -> str:
     """Return where a model's page is, from the build folder on; nothing if there is none."""
     place = Path(model) / state.TELLS / page.NAME
-    return quote(str(place)) if (paths.build() / place).is_file() else ""
+    return quote(bytes(place)) if (paths.build() / place).is_file() else ""

@@ -146,8 +146,24 @@ def test_of_two_files_for_one_model_neither_is_taken(
     project.recipe("twice", GOOD)
     (project.recipes / "twice.yml").write_text(GOOD)
     assert "base:twice" not in load("plan", ["good"])
-    with pytest.raises(LoadError, match=r"twice\.yml: call it twice\.yaml"):
+    with pytest.raises(LoadError, match=r"twice\.yml: there is twice\.yaml, too; keep one of"):
         load("plan", ["base:twice"])
+
+
+def test_what_a_terminal_would_obey_is_spelled_out(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.recipe("good", GOOD)
+    (project.recipes / "a\x1b[2J.yaml").write_text('"a\\e[2J\\u2028\\nb": 1\n')
+    load("plan", ["good"])
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.rstrip("\n").isprintable()
+    assert "(+2 more; `doit info 'a\\x1b[2J'` shows all)" in said
+    with pytest.raises(LoadError) as caught:
+        load("plan")
+    assert len(caught.value.faults) == 3
+    assert "a\\x1b[2J\\u2028\\nb: unknown key" in "".join(caught.value.faults)
 
 
 def test_where_all_can_be_read_nothing_is_said(
@@ -221,6 +237,17 @@ def test_a_page_over_all_marks_it_and_leads_to_its_page_as_it_was(
     assert '<a href="typo/report/index.html">typo</a>' in text
     assert '<a href="a%23b/report/index.html">a#b</a>' in text
     assert text.index(">a#b<") < text.index(">good<") < text.index(">typo<")
+
+
+def test_a_page_over_all_shows_names_that_are_not_utf_8_and_how_a_shell_takes_a_name(
+    project: Project,
+) -> None:
+    page = project.build / "x\udcff" / "report" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.touch()
+    text = index.write(report.told_of, [], ["x\udcff", "two words"]).read_text()
+    assert '<a href="x%FF/report/index.html">x\\udcff</a>' in text
+    assert "`doit info &#39;two words&#39;` says why" in text
 
 
 def test_where_there_is_no_other_recipe_a_wrong_word_is_no_call_for_a_first_one(
