@@ -9,7 +9,7 @@ from ..errors import UserError
 
 HUB = "docker.io"
 _NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+|/)[a-z0-9]+)*")
-_HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]+)?")
+_HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:(?P<port>[0-9]{1,5}))?")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -51,13 +51,19 @@ def parse(text: str) -> Reference:
     if host == HUB and "/" not in repository:
         repository = f"library/{repository}"
     parts = [(_HOST, host), (_NAME, repository), (_TAG, tag or "_"), (_DIGEST, digest or None)]
-    wrong = (colon and not tag) or (at and not digest)
+    wrong = (colon and not tag) or (at and not digest) or not _has_sound_port(host)
     if wrong or not all(part is None or form.fullmatch(part) for form, part in parts):
         raise UserError(
             f"{text!r}: not an image's name; write host[:port]/repository[:tag][@sha256:...] "
             "in small letters"
         )
     return Reference(host, repository, tag or (None if digest else "latest"), digest or None)
+
+
+def _has_sound_port(host: str) -> bool:
+    """Return whether a host has a port that there can be, or none."""
+    found = _HOST.fullmatch(host)
+    return found is not None and 0 < int(found["port"] or 443) < 1 << 16
 
 
 def registry(text: str, where: str) -> str:
@@ -73,6 +79,6 @@ def registry(text: str, where: str) -> str:
         return parse(f"{text.strip('/')}/image").host
     except UserError:
         raise UserError(
-            f"{where}: '{text}' should be host[:port][/prefix], without http:// and with the "
-            "prefix in small letters"
+            f"{where}: '{text}' should be host[:port][/prefix], without http://, with a port of "
+            "1 to 65535 and with the prefix in small letters"
         ) from None

@@ -110,6 +110,7 @@ def test_a_stage_that_cannot_do_without_a_setting_misses_it_before_anything_runs
     ("stage", "setting", "value", "said"),
     [
         ("push", "REGISTRY", "http://registry.local", "should be host[:port][/prefix]"),
+        ("push", "REGISTRY", "registry.local:99999", "with a port of 1 to 65535"),
         ("upload", "S3_ENDPOINT", "s3.local:9000", "should be the address of an S3 server"),
         ("serve", "XINFERENCE_ENDPOINT", "xinference:9997", "no address of a server"),
         ("gateway", "GATEWAY_ENDPOINT", "gateway:3001", "no address of a server"),

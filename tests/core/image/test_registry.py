@@ -33,6 +33,7 @@ def fresh_settings() -> Iterator[None]:
         ("ubuntu", ("docker.io", "library/ubuntu", "latest", None)),
         ("vllm/vllm-openai:v0.4.1", ("docker.io", "vllm/vllm-openai", "v0.4.1", None)),
         ("localhost/a", ("localhost", "a", "latest", None)),
+        ("a.example:65535/x", ("a.example:65535", "x", "latest", None)),
         ("a.example:5000/x/y:V1_x", ("a.example:5000", "x/y", "V1_x", None)),
         (f"a.example/x@{DIGEST}", ("a.example", "x", None, DIGEST)),
         (f"a.example/x:v1@{DIGEST}", ("a.example", "x", "v1", DIGEST)),
@@ -58,6 +59,9 @@ def test_a_name_is_read_as_docker_reads_it(text: str, parts: tuple[str | None, .
         "a//b",
         "-a",
         "a:\n",
+        "a.example:0/x",
+        "a.example:65536/x",
+        "a.example:99999999999999999999/x",
     ],
 )
 def test_what_is_no_name_is_refused(text: str) -> None:
