@@ -137,7 +137,8 @@ def wait_for(terminal: int, text: str) -> str:
 
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize(
-    ("typed", "completed"), [("doitw wh", "why"), ("doitw plan base:", "base:m")]
+    ("typed", "completed"),
+    [("doitw wh", "why"), ("doitw plan base:", "base:m"), ("doitw x=5 base:", "base:m")],
 )
 def test_a_tab_completes(
     model: Project, program: Path, shell: str, typed: str, completed: str

@@ -2,7 +2,7 @@
 _doit_modelwright() {
     local IFS=$'\n' line=${COMP_LINE:0:COMP_POINT}
     local word=${line##*[[:space:]]} program=${COMP_WORDS[0]/#\~/$HOME}
-    local found=($("$program" completion --line "$line" 2>/dev/null))
+    local found=($("$program" completion --line="$line" 2>/dev/null))
     COMPREPLY=("${found[@]%%$'\t'*}")
     # bash divides words at colons: it replaces only what comes after the last one.
     if [[ $COMP_WORDBREAKS == *:* ]]; then

@@ -3,7 +3,7 @@
 _doit_modelwright() {
     local line="${(j: :)words[1,CURRENT-1]} $PREFIX" program=${~words[1]}
     local -a found names shown
-    found=("${(@f)$("$program" completion --line "$line" 2>/dev/null)}")
+    found=("${(@f)$("$program" completion --line="$line" 2>/dev/null)}")
     found=(${found:#})
     names=("${found[@]%%$'\t'*}")
     shown=("${found[@]/$'\t'/  -- }")
