@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -446,6 +447,24 @@ def test_who_asks_quickly_does_not_wait_for_a_server_that_is_silent(
             connection.explained("b"),
         ):
             connection.connect(quick=True).list_buckets()
+
+
+def test_who_asks_quickly_does_not_wait_as_long_as_a_busy_server_likes(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    clock = SimpleNamespace(sleep=pauses.append, time=time.time)
+    monkeypatch.setattr("urllib3.util.retry.time", clock)
+    with faults.proxy("nobody.invalid") as busy:
+        busy.faults.append(Fault(".", times=99, status=503, headers={"Retry-After": "15"}))
+        where = f"http://{busy.host}"
+        configure(monkeypatch, ENDPOINT=where, ACCESS_KEY="a", SECRET_KEY="b")
+        with (
+            pytest.raises(UserError, match="answers nothing but errors"),
+            connection.explained("b"),
+        ):
+            connection.connect(quick=True).list_buckets()
+    assert 0 < sum(pauses) < connection.QUICK / 2
 
 
 def test_uploads_that_nobody_finished_are_taken_away_after_a_day(

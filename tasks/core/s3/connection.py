@@ -62,7 +62,8 @@ def connect(*, quick: bool = False) -> Minio:
     """Return a client for the server of the settings.
 
     Args:
-        quick: a server that does not answer is given up at once; a busy one is asked again.
+        quick: a server that does not answer is given up at once; a busy one is asked again, for
+            as long as suits us, not it.
 
     Raises:
         UserError: endpoint, keys or a proxy's variable are missing or wrong.
@@ -91,6 +92,8 @@ def connect(*, quick: bool = False) -> Minio:
             connect=silent,
             read=silent,
             other=silent,
+            status=3 if quick else None,
+            respect_retry_after_header=not quick,
             backoff_factor=0.3,
             status_forcelist=[500, 502, 503, 504],
         ),
