@@ -28,8 +28,6 @@ BUILDS = (
 HIDDEN = frozenset("dumpdb forget ignore reset-dep run strace tabcompletion".split())
 # doit's memory and its choice of files: here manifests say what is fresh.
 POINTLESS = ("DB backend", "doit core", "task loader")
-# Processes would share nothing of what tasks tell each other: dodo.py has threads.
-FIXED = ("par_type",)
 
 
 class Help(DoitHelp):  # type: ignore[misc]  # doit is untyped
@@ -73,11 +71,7 @@ class Help(DoitHelp):  # type: ignore[misc]  # doit is untyped
 def text(command: Any) -> str:
     """Return how a command is used."""
     command.bin_name = _program(command.bin_name)
-    options = [
-        each
-        for each in command.cmdparser.options
-        if each.section not in POINTLESS and each.name not in FIXED
-    ]
+    options = [each for each in command.cmdparser.options if each.section not in POINTLESS]
     command._cmdparser = CmdParse(options)  # where doit keeps it, once it is made
     found: str = command.help()
     return found

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from doit.cmd_run import Run as DoitRun
-from doit.cmd_run import opt_verbosity
+from doit.cmd_run import opt_parallel_type, opt_verbosity
 
 from ..errors import LoadError
 from . import missing
@@ -23,7 +23,12 @@ FORCE = {
     "default": False,
     "help": "start a training that does not fit by our estimate",
 }
-OPTIONS = tuple(VERBOSITY if each is opt_verbosity else each for each in DoitRun.cmd_options)
+# Processes would share nothing of what tasks tell each other: dodo.py has threads, no choice.
+OPTIONS = tuple(
+    VERBOSITY if each is opt_verbosity else each
+    for each in DoitRun.cmd_options
+    if each is not opt_parallel_type
+)
 
 
 class Run(AnyOrder, DoitRun):  # type: ignore[misc]  # doit is untyped

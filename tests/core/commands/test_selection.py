@@ -205,6 +205,13 @@ def test_help_on_run_has_our_defaults() -> None:
     assert "--parallel-type" not in text
 
 
+def test_processes_which_would_share_nothing_are_no_choice(built: Project) -> None:
+    done = doit("base:m", "-P", "process", build=built.build, recipes=built.recipes)
+
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "ERROR: run: option -P not recognized; see `doit help run`\n"
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [("plam", "perhaps you meant 'plan'?"), ("zzzzz", "; `doit help` shows the commands")],
