@@ -36,10 +36,15 @@ class CommandFailed(UserError):
 
 
 class LoadError(InvalidDodoFile):  # type: ignore[misc]  # doit is untyped
-    """Every fault found while loading; doit prints it as `ERROR: ...` and exits with 3."""
+    """Every fault found while loading; doit prints it as `ERROR: ...` and exits with 3.
+
+    Attributes:
+        faults: each of them.
+    """
 
     def __init__(self, faults: Iterable[str]) -> None:
-        super().__init__("\n".join(faults))
+        self.faults = list(faults)
+        super().__init__("\n".join(self.faults))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
 # So that all of these, with what is put around it, stay within their 255 bytes.
 LONGEST = 128
+# Of one file.  To find words for each takes longer than to read it.
+MOST_FAULTS = 100
 
 # What the file's place tells, and no key of it.
 NOT_WRITTEN = ("name", "file")
@@ -209,7 +212,7 @@ def survey(reserved: frozenset[str] = frozenset()) -> tuple[list[Recipe], dict[s
             given = path, textfile.read(path), reserved
             recipes[given] = before.get(given) or _read(*given)
         except LoadError as error:
-            broken.setdefault(path.stem, []).extend(str(error).splitlines())
+            broken.setdefault(path.stem, []).extend(map(textfile.printable, error.faults))
     if recipes.keys() != before.keys():
         readbefore.keep(recipes)
     # Of m.yaml and m.yml nobody knows which one is meant.
@@ -246,7 +249,9 @@ def _read(path: Path, text: str, reserved: frozenset[str]) -> Recipe:
     try:
         recipe = _validated(path, *yamlfile.parse(path, text))
     except LoadError as error:
-        faults.append(str(error))
+        faults += error.faults
+    if len(faults) > MOST_FAULTS:
+        faults[MOST_FAULTS:] = [f"{path}: and more; mend these first"]
     if faults:
         raise LoadError(faults)
     return recipe
@@ -264,7 +269,7 @@ def _validated(path: Path, content: Any, lines: dict[yamlfile.KeyPath, int]) -> 
         sections = {key: value for key, value in content.items() if not _key_fault(key)}
         recipe = Recipe(**sections, name=path.stem, file=path)
     except ValidationError as error:
-        faults += _faults(path, error, lines)
+        faults += islice(_faults(path, error, lines), MOST_FAULTS + 1)
     if faults:
         raise LoadError(faults)
     return recipe
@@ -279,7 +284,8 @@ def _key_fault(key: Any) -> str:
 def _name_faults(path: Path, reserved: frozenset[str]) -> Iterator[str]:
     name = path.name.removesuffix(path.suffix)
     if path.suffix != ".yaml":
-        yield f"call it {name}.yaml"
+        taken = path.with_suffix(".yaml").exists()
+        yield f"there is {name}.yaml, too; keep one of them" if taken else f"call it {name}.yaml"
     if fault := name_fault(name, reserved):
         yield fault
 
@@ -352,7 +358,10 @@ def _say(fault: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):  # a date as a key, for one
+        return f"a {type(value).__name__}"
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 

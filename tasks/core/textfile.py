@@ -14,6 +14,9 @@ def read(path: Path) -> str:
         LoadError: it cannot be read, or is not UTF-8.
     """
     try:
+        # Of a pipe that nobody writes to, the end would never come.
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise LoadError([f"{path}: not a file; move it away"])
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise LoadError(
@@ -21,3 +24,8 @@ def read(path: Path) -> str:
         ) from None
     except OSError as error:
         raise LoadError([f"{path}: {error.strerror}"]) from None
+
+
+def printable(text: str) -> str:
+    """Return text in one line that changes nothing of a terminal: the rest is spelled out."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ KeyPath = tuple[str | int, ...]
 SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Anchors let a few lines stand for billions, or for something that contains itself.
 DEEPEST, MOST = 40, 50_000
+# More than 64 bits need in decimals, and less than Python would refuse to print.
+MOST_DIGITS = 20
 # What the library raises for a value that does not fit its tag.
 UNFIT = (ValueError, LookupError, AttributeError)
 # What the parser was at when it gave up, and what that most often comes from.
@@ -62,8 +65,6 @@ def parse(path: Path, text: str) -> tuple[Any, dict[KeyPath, int]]:
     except yaml.reader.ReaderError as error:
         line = text.encode()[: error.position].count(b"\n") + 1
         raise LoadError([f"{path}:{line}: a control character; remove it"]) from None
-    except RecursionError:
-        raise LoadError([f"{path}:1: nested more than {DEEPEST} deep"]) from None
     if faults:
         raise LoadError(f"{path}:{fault}" for fault in faults)
     return content, lines
@@ -71,6 +72,7 @@ def parse(path: Path, text: str) -> tuple[Any, dict[KeyPath, int]]:
 
 def _parse(text: str) -> tuple[Any, dict[KeyPath, int], list[str]]:
     """Return content, lines and faults."""
+    _measure(text)
     loader = SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -79,6 +81,20 @@ def _parse(text: str) -> tuple[Any, dict[KeyPath, int], list[str]]:
         return _construct(loader, node) if node and not faults else None, lines, faults
     finally:
         loader.dispose()
+
+
+def _measure(text: str) -> None:
+    """Refuse what is too deep for the library, which ends the process instead of raising."""
+    depth = 0
+    events: Iterator[Any] = yaml.parse(text, Loader=SafeLoader)
+    for event in events:
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEEPEST:
+            problem = f"nested more than {DEEPEST} deep; write it flatter"
+            raise _Refused(None, None, problem, event.start_mark)
 
 
 def _construct(loader: Any, node: yaml.Node) -> Any:
@@ -95,7 +111,7 @@ def _walk(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int]) -> list[str]:
         problem = "too much, or an anchor inside itself; write the values out"
         raise _Refused(None, None, problem, node.start_mark)
     lines.setdefault(at, node.start_mark.line + 1)
-    faults = []
+    faults = list(_wrong(node))
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             line = key.start_mark.line + 1
@@ -110,11 +126,18 @@ def _walk(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int]) -> list[str]:
                 )
                 continue
             lines[here] = line
+            faults += _wrong(key)
             faults += _walk(value, here, lines)
     elif isinstance(node, yaml.SequenceNode):
         for position, item in enumerate(node.value):
             faults += _walk(item, (*at, position), lines)
     return faults
+
+
+def _wrong(node: yaml.Node) -> Iterator[str]:
+    if node.tag == "tag:yaml.org,2002:int" and len(node.value) > MOST_DIGITS:
+        line = node.start_mark.line + 1
+        yield f"{line}: a number of more than {MOST_DIGITS} digits; put it in quotes if it is text"
 
 
 def _explain(error: yaml.MarkedYAMLError, text: str) -> str:

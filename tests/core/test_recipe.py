@@ -102,6 +102,27 @@ def test_a_yml_file_is_not_left_out_in_silence(project: Project) -> None:
         recipe.load()
 
 
+def test_a_value_that_json_cannot_spell_is_told_by_its_kind(project: Project) -> None:
+    said = faults(project, "base: {path: x, allow: {2024-01-01: x}}\n")
+    assert said == ["1: base.allow: should be a list, such as [a, b], not a dict"]
+
+
+def test_of_thousands_of_faults_only_the_first_are_put_into_words(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worded = []
+
+    def say(fault: Any) -> str:
+        worded.append(fault)
+        return "unknown key"
+
+    monkeypatch.setattr(recipe, "_say", say)
+    said = faults(project, BASE + "".join(f"k{number}: 1\n" for number in range(1000)))
+    assert len(worded) == len(said) == recipe.MOST_FAULTS + 1
+    assert said[0].startswith("2: k0: ")
+    assert said[-1] == " and more; mend these first"
+
+
 def test_a_hidden_file_is_no_recipe(project: Project) -> None:
     """Editors leave such: a lock is a link to nowhere."""
     project.recipe("m", BASE)

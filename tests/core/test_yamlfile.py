@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,17 @@ from hypothesis import strategies as st
 from tasks.core import yamlfile
 from tasks.core.errors import LoadError
 
+WHOLE = st.integers(-(2**63), 2**64 - 1)
 WORDS = st.text(min_size=1, max_size=6)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS,
+    st.none() | st.booleans() | WHOLE | st.floats(allow_nan=False) | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
     max_leaves=12,
 )
 
 TOO_MUCH = "1: too much, or an anchor inside itself; write the values out"
+TOO_DEEP = "1: nested more than 40 deep; write it flatter"
+TOO_LONG = "a number of more than 20 digits; put it in quotes if it is text"
 
 
 def write(folder: Path, content: bytes | str) -> Path:
@@ -91,7 +95,12 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
         ("- {b: 1}\n- {c: 1, c: 2}\n", "2: 1.c: given twice, first in line 2; keep one"),
         ('a: !!int ""\n', "1: '' is no int; put it in quotes if it is text"),
         ("a: !!int ten\n", "1: 'ten' is no int; put it in quotes if it is text"),
-        ("a: " + "[" * 5000 + "]" * 5000, TOO_MUCH),
+        ("a: " + "[" * 5000 + "]" * 5000, TOO_DEEP),
+        ("? " + "[" * 5000 + "]" * 5000, TOO_DEEP),
+        ("a: &b [*b]", TOO_MUCH),
+        ("a: 1\nb: [" + "9" * 5000 + "]", f"2: {TOO_LONG}"),
+        ("a: 0x" + "f" * 5000, f"1: {TOO_LONG}"),
+        ("9" * 1000 + ": a", f"1: {TOO_LONG}"),
     ],
 )
 def test_a_fault_is_said_with_its_line(tmp_path: Path, content: bytes | str, said: str) -> None:
@@ -112,3 +121,13 @@ def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
         yamlfile.load(tmp_path / "none.yaml")
     with pytest.raises(LoadError, match="Is a directory"):
         yamlfile.load(tmp_path)
+
+
+def test_what_is_too_deep_for_the_library_does_not_end_the_process(tmp_path: Path) -> None:
+    assert fault(tmp_path, "a:\n  " + "[" * 30_000) == TOO_DEEP.replace("1:", "2:")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.yaml")
+    with pytest.raises(LoadError, match=r"a\.yaml: not a file; move it away"):
+        yamlfile.load(tmp_path / "a.yaml")

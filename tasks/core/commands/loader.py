@@ -10,7 +10,7 @@ from typing import Any
 
 from doit.cmd_base import DodoTaskLoader
 
-from .. import paths
+from .. import paths, textfile
 from ..engine import pipeline, untouched
 from ..errors import LoadError
 from . import terminal
@@ -70,6 +70,6 @@ def _warn(broken: Mapping[str, Sequence[str]]) -> None:
     """Say of each recipe that it was left out: its first fault, and how to see all."""
     head = terminal.paint("warning:", "yellow", sys.stderr)
     for name, (first, *rest) in broken.items():
-        see = f"`doit info {shlex.quote(name)}` shows all"
+        see = f"`doit info {textfile.printable(shlex.quote(name))}` shows all"
         more = f" (+{len(rest)} more; {see})" if rest else ""
         print(f"{head} left out: {first}{more}", file=sys.stderr)
