@@ -121,11 +121,9 @@ def check(recipe: Recipe) -> None:
     How long the context of a base is that is not here yet, only `run` knows.
     """
     from .core.serving import serving
-    from .core.web.address import address
+    from .core.web import address
 
-    found = settings.current()
-    if found.fastgpt_endpoint:
-        address(found.fastgpt_endpoint, found.where("fastgpt_endpoint"))
+    address.check("fastgpt_endpoint")
     if recipe.base.path or stage.is_fresh("base", base, recipe):
         _judge(recipe, values(recipe), serving.context_length(recipe))
     elif present(recipe.app).fastgpt.maxContext:

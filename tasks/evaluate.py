@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .core import paths, settings
+from .core import paths
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.evaluation import TEMPLATE
@@ -52,12 +52,11 @@ def key(recipe: Recipe) -> dict[str, Any]:
 def check(recipe: Recipe) -> None:
     """Refuse prompts that nobody can be asked, and an address that is none, before training."""
     from .core.evaluation import prompts
-    from .core.web.address import address
+    from .core.web import address
 
     prompts.of(recipe)
-    found = settings.current()
-    if served(recipe) and found.evaluate_endpoint:
-        address(found.evaluate_endpoint, found.where("evaluate_endpoint"))
+    if served(recipe):
+        address.check("evaluate_endpoint")
 
 
 def models(recipe: Recipe) -> dict[str, Path]:

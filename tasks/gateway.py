@@ -19,7 +19,7 @@ from .core.engine.manifest import Manifest
 from .core.engine.stage import Facts, TaskDict
 from .core.errors import UserError
 from .core.recipe import Recipe, present
-from .core.web.address import address
+from .core.web import address
 
 if TYPE_CHECKING:
     from .core.gateways import Channel, Gateway
@@ -68,10 +68,7 @@ def lacks(recipe: Recipe) -> str:
 
 def check(recipe: Recipe) -> None:
     """Refuse addresses that are none, before a model is made for them."""
-    found = settings.current()
-    address(found.gateway_endpoint, found.where("gateway_endpoint"))
-    if found.gateway_upstream:
-        address(found.gateway_upstream, found.where("gateway_upstream"))
+    address.check("gateway_endpoint", "gateway_upstream")
 
 
 def name(recipe: Recipe) -> str:
@@ -119,7 +116,7 @@ def channel(recipe: Recipe) -> Channel:
         )
     return Channel(
         name=name(recipe),
-        upstream=address(where, settings.current().where("gateway_upstream")),
+        upstream=address.address(where, settings.current().where("gateway_upstream")),
         model=model(recipe),
         served=served(recipe),
         group=asked.group,

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if MUST_RUN and missed:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         print(f"\nskipped for want of a tool that .ci/run installs: {', '.join(missed)}")
+
+
+@contextmanager
+def unremovable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let no folder be removed, as where its owner is another; who ignores that hears nothing."""
+
+    def refuse(path: Path, ignore_errors: bool = False, **_: object) -> None:
+        if not ignore_errors:
+            raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", refuse)
+        yield
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import os
 import socket
 from urllib.parse import urlsplit
 
+from .. import settings
 from ..errors import UserError
 
 
@@ -26,6 +27,18 @@ def address(endpoint: str, where: str) -> str:
     if parts.username or parts.password:
         raise UserError(f"{where}: take the password out of the address; it has a setting")
     return endpoint.rstrip("/")
+
+
+def check(*names: str) -> None:
+    """Refuse settings that should hold addresses and do not; empty ones are left out.
+
+    Raises:
+        UserError: as `address` does.
+    """
+    found = settings.current()
+    for name in names:
+        if given := getattr(found, name):
+            address(given, found.where(name))
 
 
 def is_loopback(endpoint: str) -> bool:

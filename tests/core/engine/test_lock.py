@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -31,17 +33,24 @@ def holder() -> subprocess.Popen[str]:
     return child
 
 
-def test_the_second_build_waits_and_says_for_whom(
-    project: Project, capsys: pytest.CaptureFixture[str]
-) -> None:
+@contextmanager
+def waited_for() -> Iterator[subprocess.Popen[str]]:
+    """Yield a holder that lets go in a moment; whoever takes the lock within has to wait."""
     with holder() as child:
         release = threading.Timer(0.2, lambda: child.communicate("\n"))
         release.start()
         started = time.monotonic()
-        with lock.held("m", "base"):
-            waited = time.monotonic() - started
+        yield child
+        waited = time.monotonic() - started
         release.join()
     assert waited > 0.1
+
+
+def test_the_second_build_waits_and_says_for_whom(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with waited_for() as child, lock.held("m", "base"):
+        pass
     said = f"   waiting for process {child.pid}, which builds base:m\n"
     assert capsys.readouterr().out == said
 
@@ -87,13 +96,6 @@ def test_a_lock_that_is_held_alone_is_nobody_else_s_until_its_holder_is_dead(
 def test_who_waits_without_a_word_says_none(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with holder() as child:
-        release = threading.Timer(0.2, lambda: child.communicate("\n"))
-        release.start()
-        started = time.monotonic()
-        with lock.alone(project.build / "m/locks/base", waiting="") as ours:
-            waited = time.monotonic() - started
-        release.join()
-    assert ours
-    assert waited > 0.1
+    with waited_for(), lock.alone(project.build / "m/locks/base", waiting="") as ours:
+        assert ours
     assert capsys.readouterr().out == ""

@@ -14,7 +14,7 @@ from tasks.core.errors import CommandFailed, UserError
 from tasks.core.evaluation import answers
 from tasks.core.evaluation.prompts import Call, Prompt, Turn
 from tasks.core.recipe import Recipe
-from tests.conftest import Project
+from tests.conftest import Project, unremovable
 
 PROMPTS = [
     Prompt([Turn([{"role": "user", "content": text}], [Call("weather", {})])])
@@ -163,14 +163,8 @@ def test_what_an_earlier_run_left_and_cannot_go_is_not_taken_for_an_answer(
     stale.parent.mkdir(parents=True)
     answers.write(stale, [["stale"], ["stale"]])
 
-    def refuse(path: Path, ignore_errors: bool = False, **_: object) -> None:
-        if not ignore_errors:
-            raise PermissionError(13, "Permission denied", str(path))
-
-    with monkeypatch.context() as patch:
-        patch.setattr("shutil.rmtree", refuse)
-        with pytest.raises(PermissionError, match="work"):
-            ask(recipe(project), models)
+    with unremovable(monkeypatch), pytest.raises(PermissionError, match="work"):
+        ask(recipe(project), models)
 
     assert ask(recipe(project), models)["tuned"] == [["tuned: a\u2028b"], ["tuned: c"]]
     assert program == [["base", "tuned"]]

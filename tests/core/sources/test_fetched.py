@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.sources import fetched
-from tests.conftest import Project
+from tests.conftest import Project, unremovable
 
 DIGEST = f"sha256:{'a' * 64}"
 
@@ -82,14 +82,8 @@ def test_gc_says_what_it_cannot_remove_and_tries_it_again(
     old.rename(clone / "weights")
     aged(clone, lock)
 
-    def refuse(path: Path, ignore_errors: bool = False, **_: object) -> None:
-        if not ignore_errors:
-            raise PermissionError(13, "Permission denied", str(path))
-
-    with monkeypatch.context() as patch:
-        patch.setattr("shutil.rmtree", refuse)
-        with pytest.raises(PermissionError, match="clone-"):
-            fetched.collect()
+    with unremovable(monkeypatch), pytest.raises(PermissionError, match="clone-"):
+        fetched.collect()
     aged(clone, lock)
     assert fetched.collect() == 7
     assert list(clone.parent.iterdir()) == []
